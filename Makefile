@@ -1,0 +1,75 @@
+# Every action of the project. `make help` lists them; each target sets up the environment it needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+EXP ?= ftcn_tt
+ARGS ?=
+
+.PHONY: help install data weights train evaluate predict certify benchmark test test-slow lint format types check clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(STAMP): setup.cfg pyproject.toml weights/catalog.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; say which with PYTHON=/path/to/python3."; exit 1; }
+	@echo "Setting up $(VENV) (once; a few GB, one to three minutes) ..."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2)
+	@$(PY) -m weights.catalog
+	@touch $@
+
+install: $(STAMP) ## create .venv with everything the suite needs
+
+# Shorthand options of experiments.run, added only where the user gave them.
+RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root '$(ROOT)') \
+  $(if $(GPUS),--gpus $(GPUS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(ARGS)
+
+data: $(STAMP) ## prepare own videos: ROOT=<videos> OUT=<prepared> [BACKEND=mesh|fan|given] [WORKERS=N]
+	@test -n '$(ROOT)' -a -n '$(OUT)' || { echo "Usage: make data ROOT=<folder with real/ and fake/> OUT=<prepared folder>"; exit 2; }
+	@$(PY) -m datamodules.preprocess --dataset '$(ROOT)' --output '$(OUT)' $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+weights: $(STAMP) ## fetch and check the small detector files
+	@$(PY) -m weights.catalog
+
+train: $(STAMP) ## train and test EXP=ftcn_tt [DATA=demo|folder] [ROOT=<prepared>] [GPUS=N] [STRATEGY=ddp] [ARGS="..."]
+	@$(PY) -m experiments.run fit $(RUN_FLAGS)
+
+evaluate: $(STAMP) ## test a run's best checkpoint again: RUN=runs/<run>
+	@test -n '$(RUN)' || { echo "Usage: make evaluate RUN=runs/<run>"; exit 2; }
+	@$(PY) -m experiments.evaluate --run '$(RUN)' $(ARGS)
+
+predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
+	@test -n '$(VIDEO)' -a -n '$(RUN)' || { echo "Usage: make predict VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]"; exit 2; }
+	@$(PY) -m experiments.predict --video '$(VIDEO)' --run '$(RUN)' $(if $(OUT),--out '$(OUT)') $(ARGS)
+
+certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
+	@$(PY) -m weights.certify $(EXP) $(ARGS)
+
+benchmark: $(STAMP) ## speed and memory of a method: EXP=ftcn_tt
+	@$(PY) -m experiments.benchmark $(EXP) $(ARGS)
+
+test: $(STAMP) ## run the tests (no network, no GPU)
+	@$(PY) -m pytest -q $(ARGS)
+
+test-slow: $(STAMP) ## run all tests, the slow ones too
+	@$(PY) -m pytest -q -m "not gpu" $(ARGS)
+
+lint: $(STAMP) ## ruff: rules and format
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+format: $(STAMP) ## ruff: mend what can be mended
+	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
+
+types: $(STAMP) ## mypy, strict
+	@$(PY) -m mypy
+
+check: lint types test ## what CI runs and what must pass before a commit
+
+clean: ## remove caches; never runs/, data/ or weights/files/
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

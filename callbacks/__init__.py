@@ -1,0 +1,1 @@
+"""Training behaviour that no method owns."""

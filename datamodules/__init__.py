@@ -1,0 +1,1 @@
+"""Data: from a file on disk to a batch on the device."""

@@ -1,0 +1,1 @@
+"""From raw videos to stored face tracks."""

@@ -1,0 +1,1 @@
+"""Programs: the only package that knows all others."""

@@ -1,0 +1,1 @@
+"""Methods: one file each. This import list is the registry."""
