@@ -1,0 +1,129 @@
+"""One LightningCLI for all experiments: run folder, loggers, strategy, the final table."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities import rank_zero_only
+
+from datamodules import VideoDataModule
+from experiments.loggers import make_loggers
+from experiments.summary import print_summary
+from lightning_modules import ForgeryModule
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+    from experiments.shorthand import Shorthand
+
+
+class ForgeryCLI(LightningCLI):
+    """The command line of a run.
+
+    Args:
+        typed: The understood command line.
+        folder: Where the run writes.
+        args: Arguments for the parser, the stage first.
+    """
+
+    def __init__(self, typed: Shorthand, folder: Path, args: ArgsType) -> None:
+        self.typed = typed
+        self.folder = folder
+        super().__init__(
+            ForgeryModule,
+            VideoDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            # Ours is written once, before anything runs, and not again by a test.
+            save_config_callback=None,
+            # A module builds its own optimiser from the callable in its YAML.
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the checkpoint callback and tie the network's clip size to the data's."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        for name in ("num_frames", "image_size"):
+            parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse our expanded arguments, not the process's: DDP children expand their own."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the model's arguments to the configuration; checkpoints carry tensors only."""
+
+    def before_instantiate_classes(self) -> None:
+        """Send everything that is written into the run folder."""
+        config = self.config[self.subcommand]
+        config.checkpoint.dirpath = str(self._fit_folder() / "checkpoints")
+        config.trainer.default_root_dir = str(self.folder)
+        if self.subcommand == "fit" and "resume" not in self.typed.options:
+            self._save_config()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add loggers and progress bar, and choose a strategy that the callbacks allow."""
+        trainer = self._get(self.config_init, "trainer")
+        callbacks = trainer.get("callbacks") or []
+        changing = [type(c).__name__ for c in callbacks if getattr(c, "changes_graph", False)]
+        if changing and trainer.get("strategy") == "ddp":
+            # Parameters come and go between steps; plain DDP would wait for their gradients.
+            kwargs["strategy"] = "ddp_find_unused_parameters_true"
+        if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
+            kwargs["logger"] = make_loggers(self.typed, self.folder, self.subcommand or "fit")
+        if trainer.get("enable_progress_bar") is not False and not any(
+            isinstance(c, ProgressBar) for c in callbacks
+        ):
+            callbacks.append(RichProgressBar(leave=False))
+        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+
+    def _fit_folder(self) -> Path:
+        run = self.typed.options.get("run")
+        return Path(run).resolve() if run and self.subcommand != "fit" else self.folder
+
+    @rank_zero_only
+    def _save_config(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._parser(self.subcommand).save(
+            self.config[self.subcommand],
+            str(self.folder / "config.yaml"),
+            skip_none=False,
+            overwrite=True,
+            multifile=False,
+        )
+
+
+def run_stage(typed: Shorthand, args: list[str], folder: Path) -> None:
+    """Run one stage, test after a fit, and print the table and where everything lies.
+
+    Args:
+        typed: The understood command line.
+        args: Arguments for the parser, the stage first.
+        folder: Where the run writes.
+    """
+    cli = ForgeryCLI(typed, folder, args)
+    trainer = cli.trainer
+    if typed.stage == "fit" and "no_test" not in typed.flags and not trainer.interrupted:
+        trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=_tested_checkpoint(trainer))
+    if typed.stage != "predict":
+        print_summary(trainer, cli.datamodule, folder)
+
+
+def _tested_checkpoint(trainer: Trainer) -> str | None:
+    if trainer.fast_dev_run:
+        return None
+    best = next(
+        c
+        for c in trainer.checkpoint_callbacks
+        if isinstance(c, ModelCheckpoint) and c.monitor is not None
+    )
+    score = best.best_model_score
+    if best.best_model_path and score is not None and math.isfinite(float(score)):
+        return best.best_model_path
+    # Nothing could be chosen (one class only in the validation set, say): test what was trained.
+    return None

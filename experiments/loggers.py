@@ -1,0 +1,67 @@
+"""Loggers of a run: CSV always, W&B beside it with the same keys."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_info
+
+if TYPE_CHECKING:
+    from experiments.shorthand import Shorthand
+
+#: Seconds to wait for the W&B server before going on offline.
+_INIT_TIMEOUT_S = 30
+
+
+def make_loggers(typed: Shorthand, folder: Path, stage: str) -> list[Logger]:
+    """Build the loggers of a run.
+
+    Args:
+        typed: The understood command line; its `--wandb` decides on W&B.
+        folder: The run folder.
+        stage: Lightning stage; becomes the W&B job type.
+
+    Returns:
+        A CSV logger, and a W&B logger unless it is off. W&B is offline unless a key is set, and
+        a server that does not answer turns it offline: a run never fails for its tracking.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    loggers: list[Logger] = [CSVLogger(str(folder), name="metrics", version="")]
+    mode = typed.options.get("wandb", "auto")
+    if mode == "off":
+        return loggers
+    offline = mode == "offline" or (mode == "auto" and not _has_key())
+    loggers.append(_wandb(typed, folder, stage, offline))
+    return loggers
+
+
+def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLogger:
+    import wandb
+
+    # Names and groups are the folder's, so that a run is found from either side.
+    logger = WandbLogger(
+        name=folder.name,
+        save_dir=str(folder),
+        project=os.environ.get("WANDB_PROJECT", "face-forgery-suite"),
+        group=typed.options.get("exp"),
+        job_type=stage,
+        tags=[typed.options.get("data", "own")],
+        offline=offline,
+        settings=wandb.Settings(init_timeout=_INIT_TIMEOUT_S, silent=True, console="off"),
+    )
+    if not offline:
+        try:
+            _ = logger.experiment
+        except wandb.Error as error:
+            rank_zero_info(f"W&B does not answer ({error}); this run is logged offline")
+            return _wandb(typed, folder, stage, offline=True)
+    return logger
+
+
+def _has_key() -> bool:
+    import wandb
+
+    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)

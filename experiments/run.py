@@ -1,0 +1,107 @@
+"""`python -m experiments.run`: fit, validate, test or predict with one experiment.
+
+Light on purpose: help and mistakes answer before torch is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from experiments.errors import UsageError
+from experiments.run_folder import run_folder
+from experiments.shorthand import USAGE, Shorthand, expand, parse_shorthand
+
+#: Exit code for a user's mistake, as argparse has it.
+USAGE_EXIT = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage.
+
+    Args:
+        argv: Arguments after the program's name; None takes them from the process.
+
+    Returns:
+        Exit code: 0 done, 2 a mistake that the user can mend (said in one line).
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        typed = parse_shorthand(words)
+        if typed.wants_help:
+            sys.stdout.write(USAGE)
+            return 0
+        arguments = expand(typed)
+        _check_packages()
+        _check_gpus(typed, words)
+    except UsageError as error:
+        return fail(error)
+    if typed.notes:
+        sys.stdout.write(f"{'; '.join(typed.notes)}\n")
+        sys.stdout.flush()
+    return _run(typed, arguments)
+
+
+def fail(error: Exception) -> int:
+    """Say a user's mistake in one line on standard error.
+
+    Args:
+        error: What went wrong; its text names the thing and the remedy.
+
+    Returns:
+        The exit code for it.
+    """
+    text = " ".join(str(error).split())
+    sys.stderr.write(f"error: {text}\n")
+    return USAGE_EXIT
+
+
+def _run(typed: Shorthand, arguments: list[str]) -> int:
+    # A wheel that is not installed must not be looked up on the network when it is imported.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    from datamodules.errors import DataError
+    from experiments.cli import run_stage
+    from weights.errors import WeightsError
+
+    folder = run_folder(typed)
+    try:
+        run_stage(typed, arguments, folder)
+    except (DataError, WeightsError, UsageError) as error:
+        return fail(error)
+    return 0
+
+
+def _check_packages() -> None:
+    # Other projects own the names `callbacks` and `experiments` too; from another working
+    # directory an installed one would win without a word.
+    import callbacks
+
+    here = Path(__file__).resolve().parents[1]
+    found = Path(str(callbacks.__file__)).resolve().parents[1]
+    if found != here:
+        raise UsageError(
+            f"the package `callbacks` of {found} was imported instead of ours; "
+            f"run from the repository's root: cd {here}"
+        )
+
+
+def _check_gpus(typed: Shorthand, words: list[str]) -> None:
+    wanted = int(typed.options.get("gpus", "0"))
+    if not wanted:
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    if wanted > there:
+        position = next(i for i, w in enumerate(words) if w.split("=")[0] == "--gpus")
+        length = 1 if "=" in words[position] else 2
+        retyped = [*words[:position], "--gpus", str(there), *words[position + length :]]
+        raise UsageError(
+            f"--gpus {wanted}: this machine has {there} GPUs; "
+            f"type: python -m experiments.run {' '.join(retyped)}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

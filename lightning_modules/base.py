@@ -1,0 +1,209 @@
+"""What every method shares: steps, logs, optimiser wiring, written once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from lightning_modules.losses import binary_cross_entropy
+from lightning_modules.metrics import VideoScores
+from lightning_modules.schedules import LRSchedule
+from weights.errors import WeightsError
+from weights.loading import load_weights
+
+if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+    from datamodules.schema import ClipBatch
+    from lightning_modules.outputs import ForgeryOutput
+
+StepScores = dict[str, Tensor]
+"""What a step returns: logit, label, video_index, clip_index, each of shape (B,)."""
+
+
+class ForgeryModule(LightningModule):
+    """A method: a network, its loss, and how it is trained.
+
+    A method supplies `forward`, and may override `losses`, `parameter_groups` and
+    `backbone_modules`; steps, metrics and optimiser wiring are here and are not overridden.
+
+    Args:
+        optimizer: Builds the optimiser from parameter groups. It has no default: a default's
+            weight decay would leak into recipes that do not name theirs.
+        num_frames: Frames in a clip (T); linked to the data's.
+        image_size: Height and width of a clip in pixels; linked to the data's.
+        lr_schedule: Factor on the learning rate by progress, stepped every optimiser step; None
+            keeps it constant.
+        weights: File of pre-trained weights, in the official layout or a checkpoint of this suite;
+            read unless a checkpoint is given.
+        freeze_backbone: Train the head alone; the backbone stays as loaded, its norms too.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        num_frames: int,
+        image_size: int,
+        lr_schedule: LRSchedule | None = None,
+        weights: str | None = None,
+        freeze_backbone: bool = False,
+    ) -> None:
+        super().__init__()
+        self.optimizer = optimizer
+        self.num_frames = num_frames
+        self.image_size = image_size
+        self.lr_schedule = lr_schedule
+        self.weights = weights
+        self.freeze_backbone = freeze_backbone
+        self.val_scores = VideoScores()
+        self.test_scores = nn.ModuleList()
+
+    @abstractmethod
+    def forward(self, clip: Tensor) -> ForgeryOutput:
+        """Score normalised clips of shape (B, 3, T, H, W)."""
+
+    def losses(self, output: ForgeryOutput, batch: ClipBatch) -> dict[str, Tensor]:
+        """Return the named, weighted loss terms; the step sums them.
+
+        Args:
+            output: What `forward` gave for `batch`.
+            batch: The clips and labels.
+        """
+        return {"bce": binary_cross_entropy(output.logit, batch["label"])}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return optimiser groups over the parameters that are trained."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """Return the parts that `freeze_backbone` freezes.
+
+        Raises:
+            WeightsError: If the method does not say what its backbone is.
+        """
+        raise WeightsError(f"{type(self).__name__} has no backbone to freeze; drop --freeze")
+
+    # Steps: not overridden by methods.
+
+    def setup(self, stage: str) -> None:
+        """Load weights unless a checkpoint will, and make one metric for each test set."""
+        if self.weights and self.trainer.ckpt_path is None:
+            load_weights(self, self.weights)
+        if self.freeze_backbone:
+            for module in self.backbone_modules():
+                module.requires_grad_(False)
+        if stage == "test":
+            self.test_scores = nn.ModuleList(VideoScores() for _ in self._test_names())
+            self.test_scores.to(self.device)
+
+    def train(self, mode: bool = True) -> ForgeryModule:
+        """Switch modes; a frozen backbone stays in eval so that its norms keep their statistics."""
+        super().train(mode)
+        if mode and self.freeze_backbone:
+            for module in self.backbone_modules():
+                module.eval()
+        return self
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Return the summed loss and log each term."""
+        terms = self.losses(self(batch["clip"]), batch)
+        size = len(batch["label"])
+        for name, term in terms.items():
+            self.log(f"train/{name}", term.detach(), batch_size=size, on_step=False, on_epoch=True)
+        loss = torch.stack(list(terms.values())).sum()
+        self.log("train/loss", loss.detach(), batch_size=size, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> StepScores:
+        """Score a batch of the validation set."""
+        return self._score(batch, self.val_scores)
+
+    def test_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> StepScores:
+        """Score a batch of one of the test sets."""
+        metric = self.test_scores[dataloader_idx]
+        assert isinstance(metric, VideoScores)
+        return self._score(batch, metric)
+
+    def predict_step(self, batch: ClipBatch, batch_idx: int, dataloader_idx: int = 0) -> StepScores:
+        """Score a batch without touching any metric."""
+        return self._score(batch, None)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/<metric>` over all ranks, once."""
+        self._log_scores(self.val_scores, "val", progress="video_auc")
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/<metric>`, or `test/<name>/<metric>` where there are several test sets."""
+        names = self._test_names()
+        for name, metric in zip(names, self.test_scores, strict=True):
+            assert isinstance(metric, VideoScores)
+            self._log_scores(metric, "test" if len(names) == 1 else f"test/{name}")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser, and step the schedule with every optimiser step."""
+        # The callable's type names parameters only, but every torch optimiser takes groups.
+        optimizer = self.optimizer(self.parameter_groups())  # type: ignore[arg-type]
+        if self.lr_schedule is None:
+            return optimizer
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = self.lr_schedule
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: schedule.factor(step / total)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint which method it belongs to."""
+        checkpoint["method"] = type(self).__name__
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another method or another structure, in one line.
+
+        Raises:
+            WeightsError: If the checkpoint's tensors are not this module's.
+        """
+        method = checkpoint.get("method", type(self).__name__)
+        if method != type(self).__name__:
+            raise WeightsError(
+                f"the checkpoint belongs to {method}, not to {type(self).__name__}; "
+                "choose the experiment it was trained by (--exp)"
+            )
+        own = {key: tuple(value.shape) for key, value in self.state_dict().items()}
+        given = {key: tuple(value.shape) for key, value in checkpoint["state_dict"].items()}
+        wrong = sorted(k for k in own.keys() | given.keys() if own.get(k) != given.get(k))
+        if wrong:
+            raise WeightsError(
+                f"the checkpoint does not fit this {method}: {len(wrong)} tensors differ, "
+                f"first {wrong[0]}; was it trained with other model options?"
+            )
+
+    def _score(self, batch: ClipBatch, metric: VideoScores | None) -> StepScores:
+        logit = self(batch["clip"]).logit.detach().float()
+        scores = {
+            "logit": logit,
+            "label": batch["label"],
+            "video_index": batch["video_index"],
+            "clip_index": batch["clip_index"],
+        }
+        if metric is not None:
+            metric.update(**scores)
+        return scores
+
+    def _log_scores(self, metric: VideoScores, prefix: str, progress: str | None = None) -> None:
+        # compute() gathers and merges over ranks, so that all ranks log the same number and no
+        # further reduction must happen.
+        for name, value in metric.compute().items():
+            self.log(f"{prefix}/{name}", value, prog_bar=name == progress, sync_dist=False)
+        metric.reset()
+
+    def _test_names(self) -> list[str]:
+        names: list[str] = getattr(self.trainer.datamodule, "test_names", ["test"])  # type: ignore[attr-defined]
+        return names

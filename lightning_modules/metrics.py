@@ -1,0 +1,386 @@
+"""How well clips and videos are told apart: one torchmetrics metric over pure functions.
+
+The functions take NumPy arrays, so that programs which read score files use the same ones. Label 1
+is fake; a higher score means more fake.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from datamodules.schema import VideoRecord
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+#: Weights held at a time while resampling; 16 MB of float64 [ours].
+_MAX_WEIGHTS = 2_000_000
+#: How many clips an error message names.
+_MAX_NAMED = 3
+
+
+class ClipTable(NamedTuple):
+    """Scores of N different clips, ascending by key.
+
+    Attributes:
+        video_index: Row of the manifest, shape (N,), int64.
+        clip_index: Position inside the video, shape (N,), int64.
+        label: 0 real, 1 fake, shape (N,), int64.
+        logit: Log-odds of fake, shape (N,), float64.
+    """
+
+    video_index: Ints
+    clip_index: Ints
+    label: Ints
+    logit: Floats
+
+
+class VideoTable(NamedTuple):
+    """Scores of V different videos, ascending by index.
+
+    Attributes:
+        video_index: Row of the manifest, shape (V,), int64.
+        label: 0 real, 1 fake, shape (V,), int64.
+        score: Mean probability of fake over the clips, shape (V,), float64.
+        num_clips: Clips that were averaged, shape (V,), int64.
+    """
+
+    video_index: Ints
+    label: Ints
+    score: Floats
+    num_clips: Ints
+
+
+def merge_clips(logit: Floats, label: Ints, key: Ints) -> ClipTable:
+    """Sort clips by key and keep the first of equal ones.
+
+    A distributed sampler pads the last batch with copies; after gathering they would count twice.
+
+    Args:
+        logit: Log-odds of fake, shape (N,), float64.
+        label: 0 real, 1 fake, shape (N,), int64.
+        key: video_index and clip_index, shape (N, 2), int64.
+
+    Returns:
+        One row for each different key.
+    """
+    order = np.lexsort((key[:, 1], key[:, 0]))  # stable: the first of equal keys stays first
+    key = key[order]
+    fresh = np.ones(len(key), dtype=bool)
+    fresh[1:] = (key[1:] != key[:-1]).any(axis=1)
+    kept = order[fresh]
+    return ClipTable(key[fresh, 0], key[fresh, 1], label[kept], logit[kept])
+
+
+def video_table(clips: ClipTable) -> VideoTable:
+    """Average the probabilities of each video's clips.
+
+    The mean of the clips' sigmoids is FTCN's rule (official inference code).
+
+    Args:
+        clips: Different clips.
+
+    Returns:
+        One row for each video that has a clip.
+
+    Raises:
+        ValueError: If clips of one video disagree about its label.
+    """
+    video, inverse, count = np.unique(clips.video_index, return_inverse=True, return_counts=True)
+    fakes = np.bincount(inverse, weights=clips.label, minlength=len(video))
+    mixed = video[(fakes != 0) & (fakes != count)]
+    if len(mixed):
+        raise ValueError(f"clips of video {mixed[0]} carry both labels; keys must name one video")
+    with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0
+        prob = 1 / (1 + np.exp(-clips.logit))
+    total = np.bincount(inverse, weights=prob, minlength=len(video))
+    return VideoTable(video, (fakes > 0).astype(np.int64), total / count, count.astype(np.int64))
+
+
+def roc_auc(label: Ints, score: Floats) -> float:
+    """Return the area under the ROC curve; ties count half.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+
+    Returns:
+        Area in 0..1, or NaN if a class is absent.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(label, score)) if _both_classes(label) else float("nan")
+
+
+def average_precision(label: Ints, score: Floats) -> float:
+    """Return the average precision of finding fakes.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+
+    Returns:
+        Average precision in 0..1, or NaN if a class is absent.
+    """
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(label, score)) if _both_classes(label) else float("nan")
+
+
+def equal_error_rate(label: Ints, score: Floats) -> float:
+    """Return the error rate where as many reals are accused as fakes are missed.
+
+    The crossing is interpolated along the ROC curve, so that it does not depend on which of two
+    neighbouring thresholds is nearer; DeepfakeBench takes the nearer one.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+
+    Returns:
+        Rate in 0..1, or NaN if a class is absent.
+    """
+    if not _both_classes(label):
+        return float("nan")
+    false_positive, true_positive = _roc_curve(label, score)
+    gap = 1 - true_positive - false_positive  # misses minus false alarms, falls from 1 to -1
+    after = int(np.argmax(gap <= 0))
+    before = after - 1
+    share = gap[before] / (gap[before] - gap[after])
+    step = false_positive[after] - false_positive[before]
+    return float(false_positive[before] + share * step)
+
+
+def tpr_at_fpr(label: Ints, score: Floats, max_fpr: float) -> float:
+    """Return the share of fakes found when at most a given share of reals is accused.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+        max_fpr: Largest false-positive rate allowed, in 0..1.
+
+    Returns:
+        True-positive rate in 0..1 at the best threshold, or NaN if a class is absent.
+    """
+    if not _both_classes(label):
+        return float("nan")
+    false_positive, true_positive = _roc_curve(label, score)
+    return float(true_positive[false_positive <= max_fpr].max())
+
+
+def bootstrap_interval(
+    label: Ints,
+    score: Floats,
+    group: Ints | None = None,
+    *,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the ROC AUC.
+
+    Whole groups are drawn, because videos of the same footage are not independent. Without a
+    single error there is nothing to resample: the interval of a perfect score has no width.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+        group: Videos with equal numbers are drawn together, shape (N,), int64; None draws videos.
+        num_resamples: How many times to draw.
+        confidence: Share of the resamples inside the interval.
+        seed: Of the draws; the same seed gives the same interval.
+
+    Returns:
+        Lower and upper bound, NaN if a class is absent or there is one group only.
+    """
+    member = np.arange(len(label)) if group is None else np.unique(group, return_inverse=True)[1]
+    num_groups = int(member.max(initial=-1)) + 1
+    if num_groups < 2 or not _both_classes(label):
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _MAX_WEIGHTS // len(label))
+    areas = []
+    for start in range(0, num_resamples, chunk):
+        size = min(chunk, num_resamples - start)
+        drawn = generator.integers(num_groups, size=(size, num_groups))
+        drawn += num_groups * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * num_groups).reshape(size, num_groups)
+        areas.append(_weighted_auc(label, score, times[:, member]))
+    area = np.concatenate(areas)
+    area = area[np.isfinite(area)]  # a resample may miss a class
+    if not len(area):
+        return float("nan"), float("nan")
+    low, high = np.quantile(area, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+class VideoScores(Metric):
+    """Metrics of clips and videos, the same on one process and on many.
+
+    After gathering, equal keys (video_index, clip_index) are merged, so that the copies with which
+    a sampler pads the last batch count once; then clips are averaged to videos.
+
+    `compute` returns 0-d float32 tensors: clip_auc (ranked by logit), video_auc, video_eer,
+    video_ap, num_videos, num_clips; with resampling also video_auc_low and video_auc_high, the
+    95 % interval. An absent class gives NaN.
+
+    Args:
+        num_resamples: Bootstrap resamples for the interval; 0 leaves the interval out.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    logit: list[Tensor]
+    label: list[Tensor]
+    key: list[Tensor]
+
+    def __init__(self, num_resamples: int = 0) -> None:
+        super().__init__()
+        self.num_resamples = num_resamples
+        self._names: list[str] = []
+        self._groups: list[str] = []
+        self.add_state("logit", default=[], dist_reduce_fx="cat")
+        self.add_state("label", default=[], dist_reduce_fx="cat")
+        self.add_state("key", default=[], dist_reduce_fx="cat")
+
+    def describe(self, records: Sequence[VideoRecord]) -> None:
+        """Tell the metric what its videos are called and which belong together.
+
+        Without it errors name row numbers and the interval draws videos on their own.
+
+        Args:
+            records: The manifest; its rows are the video indices. A video is drawn together with
+                those whose first group id is the same.
+        """
+        self._names = [record.video_id for record in records]
+        self._groups = [(*record.group_ids, record.video_id)[0] for record in records]
+
+    def update(self, logit: Tensor, label: Tensor, video_index: Tensor, clip_index: Tensor) -> None:
+        """Add a batch of clips.
+
+        Args:
+            logit: Log-odds of fake, shape (B,), any float.
+            label: 0 real, 1 fake, shape (B,).
+            video_index: Row of the manifest, shape (B,), int64.
+            clip_index: Position inside the video, shape (B,), int64.
+
+        Raises:
+            ValueError: If a shape is not (B,).
+        """
+        shapes = [tuple(value.shape) for value in (logit, label, video_index, clip_index)]
+        if logit.ndim != 1 or len(set(shapes)) > 1:
+            raise ValueError(f"logit, label, video_index, clip_index must be (B,), got {shapes}")
+        self._add(logit, label, torch.stack([video_index, clip_index], dim=1))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the states of all ranks; a rank that saw no clip takes part with none.
+
+        Without the empty tensors it would send some of another type and rank, which hangs.
+        """
+        if isinstance(self.logit, list) and not self.logit:
+            nothing = torch.zeros(0, device=self.device)
+            self._add(nothing, nothing, nothing.reshape(0, 2))
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Merge, average and measure what all ranks saw.
+
+        Raises:
+            FloatingPointError: If a logit is not finite; names the videos.
+            ValueError: If clips of one video disagree about its label.
+        """
+        clips = merge_clips(*(dim_zero_cat(s).cpu().numpy() for s in self._states()))
+        self._check_finite(clips)
+        videos = video_table(clips)
+        values = {
+            "clip_auc": roc_auc(clips.label, clips.logit),
+            "video_auc": roc_auc(videos.label, videos.score),
+            "video_eer": equal_error_rate(videos.label, videos.score),
+            "video_ap": average_precision(videos.label, videos.score),
+            "num_videos": float(len(videos.label)),
+            "num_clips": float(len(clips.label)),
+        }
+        if self.num_resamples:
+            values["video_auc_low"], values["video_auc_high"] = bootstrap_interval(
+                videos.label,
+                videos.score,
+                self._group_of(videos.video_index),
+                num_resamples=self.num_resamples,
+            )
+        return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
+
+    def _add(self, logit: Tensor, label: Tensor, key: Tensor) -> None:
+        # Every float is exact in float64, so that ties are the network's own; MPS has none.
+        wide = torch.float32 if logit.device.type == "mps" else torch.float64
+        self.logit.append(logit.detach().to(wide))
+        self.label.append(label.detach().long())
+        self.key.append(key.detach().long())
+
+    def _states(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        if isinstance(self.logit, list) and not self.logit:
+            empty = torch.zeros(0, dtype=torch.int64)
+            return [empty.double()], [empty], [empty.reshape(0, 2)]
+        return self.logit, self.label, self.key
+
+    def _check_finite(self, clips: ClipTable) -> None:
+        bad = np.flatnonzero(~np.isfinite(clips.logit))
+        if not len(bad):
+            return
+        named = ", ".join(
+            f"{self._name(clips.video_index[i])} clip {clips.clip_index[i]}"
+            for i in bad[:_MAX_NAMED]
+        )
+        more = ", ..." if len(bad) > _MAX_NAMED else ""
+        raise FloatingPointError(
+            f"{len(bad)} of {len(clips.logit)} logits are not finite ({named}{more}): "
+            "training diverged, or the precision is too narrow"
+        )
+
+    def _name(self, video_index: int) -> str:
+        known = video_index < len(self._names)
+        return self._names[video_index] if known else f"video {video_index}"
+
+    def _group_of(self, video_index: Ints) -> Ints | None:
+        if not len(video_index) or video_index.max() >= len(self._groups):
+            return None
+        groups = [self._groups[i] for i in video_index]
+        return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
+
+def _both_classes(label: Ints) -> bool:
+    return len(np.unique(label)) == 2
+
+
+def _roc_curve(label: Ints, score: Floats) -> tuple[Floats, Floats]:
+    from sklearn.metrics import roc_curve
+
+    false_positive, true_positive, _ = roc_curve(label, score, drop_intermediate=False)
+    return false_positive, true_positive
+
+
+def _weighted_auc(label: Ints, score: Floats, weight: Ints) -> Floats:
+    """Return the AUC of R weightings of N videos; weight (R, N) int64, result (R,) float64."""
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # of each run of ties
+    fake = label[order] == 1
+    fakes = np.add.reduceat(weight[:, order] * fake, starts, axis=1).astype(np.float64)
+    reals = np.add.reduceat(weight[:, order] * ~fake, starts, axis=1).astype(np.float64)
+    below = np.cumsum(reals, axis=1) - reals
+    with np.errstate(invalid="ignore"):  # 0 / 0 where a class was not drawn
+        area: Floats = (fakes * (below + reals / 2)).sum(axis=1) / (
+            fakes.sum(axis=1) * reals.sum(axis=1)
+        )
+    return area

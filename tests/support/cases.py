@@ -1,0 +1,51 @@
+"""One row a method: the tests of `tests/lightning_modules/test_methods.py` run over these rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from lightning_modules import FTCN, ForgeryModule
+
+
+@dataclass(frozen=True)
+class MethodCase:
+    """A method as the tests build it.
+
+    Attributes:
+        name: The experiment's name; YAML, test id and W&B group share it.
+        method: Its class.
+        tiny: Arguments that make it small.
+        num_frames: Frames in a clip (T).
+        image_size: Height and width in pixels.
+    """
+
+    name: str
+    method: type[ForgeryModule]
+    tiny: dict[str, Any] = field(default_factory=dict)
+    num_frames: int = 4
+    image_size: int = 32
+
+    def build(self, **arguments: Any) -> ForgeryModule:
+        """Build the small method, the same weights each time."""
+        torch.manual_seed(0)
+        given = {
+            "optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-4),
+            "num_frames": self.num_frames,
+            "image_size": self.image_size,
+        }
+        return self.method(**(given | self.tiny | arguments))
+
+    def clip(self, batch: int) -> torch.Tensor:
+        """Return random normalised clips, shape (B, 3, T, H, W), float32."""
+        size = self.image_size
+        generator = torch.Generator().manual_seed(1)
+        return torch.randn(batch, 3, self.num_frames, size, size, generator=generator)
+
+
+METHOD_CASES = [
+    MethodCase("ftcn_tt", FTCN),
+]
