@@ -205,7 +205,7 @@ def _parse_line(line: str, where: str) -> VideoRecord:
     return VideoRecord(**values)
 
 
-def _is_valid(name: str, value: Any) -> bool:  # noqa: ANN401 -- whatever JSON holds
+def _is_valid(name: str, value: Any) -> bool:
     """Tell whether a JSON value has the type of its field."""
     if name in _TUPLES:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
