@@ -1,0 +1,109 @@
+"""From clip scores to frame, track and video scores: pure functions and plain records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """The score of one clip.
+
+    Attributes:
+        first_frame: Earliest frame of the source video in it.
+        last_frame: Latest frame of the source video in it.
+        start_s: Time of the first frame in seconds.
+        end_s: End of the last frame in seconds.
+        score: Sigmoid of the network's log-odds, 0 real to 1 fake.
+    """
+
+    first_frame: int
+    last_frame: int
+    start_s: float
+    end_s: float
+    score: float
+
+
+@dataclass(frozen=True)
+class TrackScore:
+    """The scores of one uninterrupted appearance of a face. N kept frames.
+
+    Attributes:
+        track: Number of the track in its video.
+        clips: Its clips in time order.
+        frame_index: Frames of the source video, ascending, shape (N,), int64.
+        time_s: Times of these frames in seconds, shape (N,), float64.
+        frame_score: Scores of these frames, NaN where no clip covers one, shape (N,), float64.
+    """
+
+    track: int
+    clips: tuple[ClipScore, ...]
+    frame_index: NDArray[np.int64]
+    time_s: NDArray[np.float64]
+    frame_score: NDArray[np.float64]
+
+    @property
+    def score(self) -> float:
+        """Mean over its clips."""
+        return float(np.mean([clip.score for clip in self.clips]))
+
+
+def video_score(tracks: Sequence[TrackScore]) -> float | None:
+    """Average over all clips of all tracks, as the official inference code does.
+
+    Args:
+        tracks: The scored tracks.
+
+    Returns:
+        The mean, or None where there is no clip: a video without faces has no score.
+    """
+    scores = [clip.score for track in tracks for clip in track.clips]
+    return float(np.mean(scores)) if scores else None
+
+
+def frame_scores(
+    num_frames: int, positions: NDArray[np.int64], clip_score: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Average for each frame the clips that contain it.
+
+    A clip that shows a frame twice, as mirrored ones do, counts twice (official inference code).
+
+    Args:
+        num_frames: Frames of the track (N).
+        positions: Positions in the track that each clip shows, shape (C, T), int64.
+        clip_score: Score of each clip, shape (C,), float64.
+
+    Returns:
+        Score of each frame, NaN where no clip shows it, shape (N,), float64.
+    """
+    flat = positions.ravel()
+    repeated = np.repeat(clip_score, positions.shape[1])
+    total = np.bincount(flat, weights=repeated, minlength=num_frames)
+    count = np.bincount(flat, minlength=num_frames)
+    result = np.full(num_frames, np.nan)
+    np.divide(total, count, out=result, where=count > 0)
+    return result
+
+
+def segments(track: TrackScore) -> list[slice]:
+    """Cut a track where frames are missing or without score.
+
+    Args:
+        track: A scored track of N frames.
+
+    Returns:
+        Runs of consecutive scored frames, as slices of the track's arrays.
+    """
+    scored = np.flatnonzero(~np.isnan(track.frame_score))
+    if not len(scored):
+        return []
+    breaks = np.flatnonzero(np.diff(track.frame_index[scored]) > 1) + 1
+    return [slice(int(run[0]), int(run[-1]) + 1) for run in np.split(scored, breaks)]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.video_scores import (
+    ClipScore,
+    TrackScore,
+    frame_scores,
+    segments,
+    video_score,
+)
+
+
+def track(number: int, frames: list[int], scores: list[float], clips: list[float]) -> TrackScore:
+    return TrackScore(
+        track=number,
+        clips=tuple(ClipScore(frames[0], frames[-1], 0.0, 1.0, score) for score in clips),
+        frame_index=np.array(frames, np.int64),
+        time_s=np.array(frames) / 25,
+        frame_score=np.array(scores, float),
+    )
+
+
+def test_a_frame_has_the_mean_of_its_clips() -> None:
+    positions = np.array([[0, 1], [1, 2], [2, 3]])
+    result = frame_scores(4, positions, np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(result, [0.0, 0.25, 0.75, 1.0])
+
+
+def test_a_repeated_frame_counts_as_often_as_it_is_shown() -> None:
+    # mirrored: the first clip shows frame 1 twice
+    positions = np.array([[1, 0, 1], [0, 1, 0]])
+    result = frame_scores(2, positions, np.array([0.9, 0.3]))
+    np.testing.assert_allclose(result, [(0.9 + 2 * 0.3) / 3, (2 * 0.9 + 0.3) / 3])
+
+
+def test_an_uncovered_frame_has_no_score() -> None:
+    result = frame_scores(3, np.array([[0, 1]]), np.array([0.4]))
+    assert np.isnan(result[2])
+    assert not np.isnan(result[:2]).any()
+
+
+def test_the_video_score_weighs_clips_not_tracks() -> None:
+    long = track(0, [0, 1, 2], [0.1] * 3, [0.0, 0.2, 0.4])
+    short = track(1, [0], [1.0], [1.0])
+    assert long.score == pytest.approx(0.2)
+    assert video_score([long, short]) == pytest.approx(0.4)
+
+
+def test_without_clips_there_is_no_score() -> None:
+    assert video_score([]) is None
+
+
+@pytest.mark.parametrize(
+    ("frames", "scores", "wanted"),
+    [
+        ([3, 4, 5], [0.1, 0.2, 0.3], [[0, 1, 2]]),
+        ([3, 4, 9, 10], [0.1, 0.2, 0.3, 0.4], [[0, 1], [2, 3]]),
+        ([0, 1, 2], [0.1, np.nan, 0.3], [[0], [2]]),
+        ([0, 1], [np.nan, np.nan], []),
+    ],
+    ids=["whole", "missing frames", "frame without score", "no score at all"],
+)
+def test_segments_end_at_gaps(
+    frames: list[int], scores: list[float], wanted: list[list[int]]
+) -> None:
+    rows = np.arange(len(frames))
+    assert [rows[run].tolist() for run in segments(track(0, frames, scores, [0.5]))] == wanted
