@@ -1,0 +1,133 @@
+"""Faces that were found elsewhere: boxes and landmarks read from files."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datamodules.errors import DataError
+from datamodules.preprocess.detect import Face, five_points
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+#: Shape of one row of every array.
+_ROWS: dict[str, tuple[int, ...]] = {
+    "frame_index": (),
+    "box": (4,),
+    "points68": (68, 2),
+    "score": (),
+}
+
+
+class GivenBackend:
+    """Reads the faces of `clip.mp4` from `clip.faces.npz` or `clip.mp4.faces.npz` (or .json).
+
+    The file holds one row per face, several rows for a frame with several faces: `frame_index`
+    (N,), `box` (N, 4) x0 y0 x1 y1, `points68` (N, 68, 2), and, if known, `score` (N,) in 0..1
+    (1 where absent); coordinates in pixels of the frame as decoded. Other arrays are ignored.
+
+    Args:
+        folder: Where the files lie; beside the videos unless given.
+        root: Root of the videos; files in `folder` mirror the paths below it. Only names count
+            unless given.
+    """
+
+    name = "given"
+    version = "1"
+
+    def __init__(self, folder: Path | None = None, root: Path | None = None) -> None:
+        self._folder = folder
+        self._root = root
+        self._faces: dict[int, list[Face]] = {}
+        self._next = 0
+
+    def begin(self, video: Path) -> None:
+        """Read the file of a video.
+
+        Args:
+            video: The source file.
+
+        Raises:
+            DataError: If there is no file for it, or it is not as described.
+        """
+        self._faces = _read(self._find(video))
+        self._next = 0
+
+    def faces(self, frame_rgb: NDArray[np.uint8]) -> list[Face]:
+        """Give the faces of the next frame.
+
+        Args:
+            frame_rgb: Shape (H, W, 3), uint8; not looked at.
+
+        Returns:
+            The faces of the file, the surest first.
+        """
+        faces = self._faces.get(self._next, [])
+        self._next += 1
+        return faces
+
+    def _find(self, video: Path) -> Path:
+        place = video
+        if self._folder is not None:
+            place = self._folder / (video.relative_to(self._root) if self._root else video.name)
+        stems = (place.with_suffix("").name, place.name)
+        names = [f"{stem}.faces.{kind}" for stem in stems for kind in ("npz", "json")]
+        for name in names:
+            if place.with_name(name).is_file():
+                return place.with_name(name)
+        raise DataError(
+            f"{video} has no file of given faces: put {names[0]} into {place.parent}, or choose "
+            "another backend"
+        )
+
+
+def _read(path: Path) -> dict[int, list[Face]]:
+    """Read one file: the faces of each frame, the surest first."""
+    arrays = _check(_load(path), path)
+    faces = defaultdict(list)
+    for row in np.argsort(-arrays["score"], kind="stable"):
+        points68 = arrays["points68"][row].astype(np.float32)
+        faces[int(arrays["frame_index"][row])].append(
+            Face(
+                box=arrays["box"][row].astype(np.float32),
+                score=float(arrays["score"][row]),
+                points68=points68,
+                points5=five_points(points68),
+            )
+        )
+    return dict(faces)
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        if path.suffix == ".json":
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return {name: np.asarray(values[name], float) for name in _ROWS if name in values}
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name], float) for name in _ROWS if name in file}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as given faces ({error})") from error
+
+
+def _check(arrays: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[Any]]:
+    """Refuse arrays that are absent, of a wrong shape, or hold no numbers."""
+    missing = [name for name in _ROWS if name not in arrays and name != "score"]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}")
+    num_rows = len(np.atleast_1d(arrays["frame_index"]))
+    arrays = {"score": np.ones(num_rows), **arrays}
+    for name, shape in _ROWS.items():
+        if arrays[name].shape != (num_rows, *shape):
+            raise DataError(
+                f"{path}: {name} has shape {arrays[name].shape}, wanted {(num_rows, *shape)}"
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise DataError(f"{path}: {name} holds values that are no numbers")
+    return arrays
