@@ -1,0 +1,191 @@
+"""Which videos an epoch shows in which order: pure functions of seed and epoch, cut by rank."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader, Sampler
+
+from datamodules.schema import ClipSample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+#: Tells the stream that mixes both classes from those of one class in the seeds.
+_BOTH = 2
+
+
+class ClipKey(NamedTuple):
+    """What a training dataset is asked for.
+
+    The key carries the epoch, so that persistent workers need not be told of it.
+
+    Attributes:
+        epoch: Counted from 0.
+        slot: Position in the epoch, over all ranks.
+        row: Position among the dataset's videos.
+    """
+
+    epoch: int
+    slot: int
+    row: int
+
+
+def epoch_rows(
+    labels: Sequence[int], num_clips: int, balance: bool, seed: int, epoch: int
+) -> list[int]:
+    """Choose the videos of an epoch.
+
+    Videos are dealt like cards: every one once, in random order, before any is dealt again,
+    and the dealing goes on from one epoch to the next. So all are shown equally often in the
+    long run, also when an epoch is too short to show all.
+
+    Args:
+        labels: 0 real or 1 fake, for each video.
+        num_clips: Clips in an epoch.
+        balance: Deal real and fake videos from decks of their own, in turns, so that any even
+            number of neighbours from an even position on holds as many of each. [ours: the FTCN
+            trainer was never released]
+        seed: Of the order.
+        epoch: Counted from 0.
+
+    Returns:
+        Positions in `labels`, `num_clips` of them.
+
+    Raises:
+        ValueError: If there is no video, or a class is missing that should be balanced.
+    """
+    if not balance:
+        return _deal(list(range(len(labels))), num_clips, epoch * num_clips, (seed, _BOTH))
+    half = math.ceil(num_clips / 2)
+    decks = [[i for i, label in enumerate(labels) if label == c] for c in (0, 1)]
+    dealt = [_deal(deck, half, epoch * half, (seed, c)) for c, deck in enumerate(decks)]
+    pairs = np.array(dealt).T
+    # Which one comes first matters to batches of odd size alone.
+    swap = np.random.default_rng(np.random.SeedSequence([seed, epoch])).random(half) < 0.5
+    pairs[swap] = pairs[swap][:, ::-1]
+    rows: list[int] = pairs.reshape(-1)[:num_clips].tolist()
+    return rows
+
+
+class TrainSampler(Sampler[ClipKey]):
+    """Keys of one rank's training clips, batch by batch.
+
+    The batch of a step, taken over all ranks, depends on their number only through its size.
+    An epoch is filled up to whole batches by further clips, so nothing is dropped and ranks
+    stay in step.
+
+    Args:
+        labels: 0 real or 1 fake, for each video.
+        clips_per_video: Clips drawn for each video and epoch, on average.
+        batch_size: Clips in a batch of one rank.
+        balance: As many real as fake clips; see `epoch_rows`.
+        seed: Of the order.
+        rank: This process.
+        world_size: How many there are.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        clips_per_video: int,
+        batch_size: int,
+        balance: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.labels = labels
+        self.batch_size = batch_size
+        self.balance = balance
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.num_batches = math.ceil(len(labels) * clips_per_video / (batch_size * world_size))
+        #: Batches that the next iteration leaves out, because they were trained on before.
+        self.skip_batches = 0
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_batches * self.batch_size
+
+    def __iter__(self) -> Iterator[ClipKey]:
+        epoch, step_size = self.epoch, self.batch_size * self.world_size
+        rows = epoch_rows(self.labels, self.num_batches * step_size, self.balance, self.seed, epoch)
+        for batch in range(self.skip_batches, self.num_batches):
+            first = batch * step_size + self.rank * self.batch_size
+            for slot in range(first, first + self.batch_size):
+                yield ClipKey(epoch, slot, rows[slot])
+
+
+class EvalSampler(Sampler[int]):
+    """One rank's share of the clips, in order; neighbours, which lie in one file, stay together.
+
+    Shares are made equal by repeating clips; scores are merged by their key later.
+
+    Args:
+        num_clips: Clips over all ranks.
+        rank: This process.
+        world_size: How many there are.
+    """
+
+    def __init__(self, num_clips: int, rank: int = 0, world_size: int = 1) -> None:
+        self.num_clips = num_clips
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return math.ceil(self.num_clips / self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        for i in range(self.rank * len(self), (self.rank + 1) * len(self)):
+            yield i % self.num_clips
+
+
+class TrainLoader(DataLoader[ClipSample]):
+    """A loader that starts where the epoch stands.
+
+    Its iterators do nothing before the first batch is asked for. Lightning makes the first one
+    long before it reads the checkpoint that it resumes from (whenever an optimiser asks for the
+    number of steps), and workers would have begun with the wrong clips by then.
+
+    Args:
+        batches_done: Tells how many batches of the epoch were trained on; called when the first
+            batch of an iteration is wanted.
+        **options: As for a `DataLoader`; its sampler is a `TrainSampler`.
+    """
+
+    def __init__(self, batches_done: Callable[[], int], **options: Any) -> None:
+        super().__init__(**options)
+        self.batches_done = batches_done
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if isinstance(self.sampler, TrainSampler):
+            self.sampler.skip_batches = self.batches_done()
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say that the loader can be resumed; Lightning warns about those without a state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take no state: the position is read off the trainer's own counters."""
+
+
+def _deal(deck: list[int], count: int, start: int, seed: tuple[int, int]) -> list[int]:
+    """Deal cards number start, ..., start + count - 1 of an endless series of shuffled decks."""
+    if not deck:
+        raise ValueError("there is no video to draw from, of one class or at all")
+    cards: list[int] = []
+    for cycle in range(start // len(deck), (start + count - 1) // len(deck) + 1):
+        order = np.random.default_rng(np.random.SeedSequence([*seed, cycle])).permutation(deck)
+        cards += order.tolist()
+    offset = start % len(deck)
+    return cards[offset : offset + count]
