@@ -1,0 +1,146 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.preprocess.engine import (
+    DiskFullError,
+    Job,
+    Ledger,
+    Outcome,
+    remove_partial_files,
+    run_jobs,
+)
+
+
+def work(task: dict[str, Any]) -> dict[str, Any]:
+    """Do what the task says; runs in a worker process."""
+    folder, name = Path(task["folder"]), task["name"]
+    with (folder / f"{name}.tries").open("a") as file:
+        file.write("x")
+    kind = task.get("kind")
+    if kind == "raise":
+        raise ValueError("this one\nraises")
+    if kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "die_once" and (folder / f"{name}.tries").read_text() == "x":
+        time.sleep(0.3)  # let a neighbour be in flight
+        os._exit(1)
+    if kind == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    time.sleep(task.get("seconds", 0.0))
+    return {"name": name, "pid": os.getpid()}
+
+
+def make_jobs(folder: Path, kinds: dict[int, str], count: int, **more: Any) -> list[Job]:
+    return [
+        Job(
+            f"k{i}",
+            {"folder": str(folder), "name": f"n{i}", "kind": kinds.get(i), **more},
+            {"i": i},
+        )
+        for i in range(count)
+    ]
+
+
+def run(jobs: list[Job], folder: Path, num_workers: int) -> dict[str, Outcome]:
+    ledger = Ledger(folder / "ledger")
+    return {o.job.key: o for o in run_jobs(jobs, work, ledger, num_workers)}
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_one_that_raises_and_one_that_kills_its_worker_leave_the_rest(
+    tmp_path: Path, num_workers: int
+) -> None:
+    jobs = make_jobs(tmp_path, {3: "raise", 5: "die"}, 10)
+    outcomes = run(jobs, tmp_path, num_workers)
+    assert sorted(outcomes) == sorted(job.key for job in jobs)
+    assert {key for key, o in outcomes.items() if o.result is None} == {"k3", "k5"}
+    assert outcomes["k3"].failure == "ValueError: this one raises"
+    assert "died" in outcomes["k5"].failure
+    assert (tmp_path / "n5.tries").read_text() == "xx"  # once beside others, once alone
+    assert not list((tmp_path / "ledger").glob("*.start"))
+    assert len(list((tmp_path / "ledger").glob("*.json"))) == 8
+
+
+def test_the_neighbour_of_a_dead_worker_is_run_again(tmp_path: Path) -> None:
+    jobs = make_jobs(tmp_path, {0: "die_once"}, 2, seconds=1.0)
+    outcomes = run(jobs, tmp_path, 2)
+    assert all(outcome.result is not None for outcome in outcomes.values())
+    assert (tmp_path / "n1.tries").read_text() == "xx"
+
+
+def test_work_is_done_in_other_processes(tmp_path: Path) -> None:
+    outcomes = run(make_jobs(tmp_path, {}, 2), tmp_path, 1)
+    assert os.getpid() not in {o.result["pid"] for o in outcomes.values() if o.result}
+
+
+def test_a_full_disk_stops_after_the_running_jobs(tmp_path: Path) -> None:
+    jobs = make_jobs(tmp_path, {2: "full"}, 40, seconds=0.02)
+    with pytest.raises(DiskFullError, match="No space left"):
+        run(jobs, tmp_path, 2)
+    started = len(list(tmp_path.glob("*.tries")))
+    assert 3 <= started < 20
+    assert len(list((tmp_path / "ledger").glob("*.json"))) == started - 1
+    assert not list((tmp_path / "ledger").glob("*.start"))
+
+
+def test_ledger_keeps_results_of_the_same_fingerprint_only(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    job = Job("k", None, {"size": 3, "points": (1, 2)})
+    assert ledger.read(job) is None
+    ledger.write(job, {"status": "ok"})
+    assert ledger.read(job) == {"status": "ok"}
+    assert ledger.read(Job("k", None, {"size": 4, "points": (1, 2)})) is None
+    (tmp_path / "ledger" / "k.json").write_text('{"fingerprint":')
+    assert ledger.read(job) is None
+
+
+def test_partial_files_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for name in (".0.zip.77.partial", "0.zip", "a/.x.partial", "a/y.partial"):
+        (tmp_path / name).touch()
+    assert remove_partial_files(tmp_path) == 2
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["0.zip", "y.partial"]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from datamodules.preprocess.engine import Ledger, run_jobs
+from tests.datamodules.preprocess.test_engine import make_jobs, work
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for outcome in run_jobs(make_jobs(folder, {}, 40, seconds=0.1), work, Ledger(folder / "l"), 2):
+        sys.stdout.write(f"{outcome.job.key}\\n")
+        sys.stdout.flush()
+"""
+
+
+def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    assert process.wait(timeout=20) != 0
+    process.stdout.close()
+    done = len(list(tmp_path.glob("*.tries")))
+    time.sleep(0.5)
+    assert len(list(tmp_path.glob("*.tries"))) == done < 40
