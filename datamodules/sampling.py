@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
+from datamodules.errors import DataError
 from datamodules.schema import ClipSample
 
 if TYPE_CHECKING:
@@ -149,7 +150,19 @@ class EvalSampler(Sampler[int]):
             yield i % self.num_clips
 
 
-class TrainLoader(DataLoader[ClipSample]):
+class ClipLoader(DataLoader[ClipSample]):
+    """A loader whose workers report mistakes in the data in one line."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            # A worker's error arrives with its whole traceback as the message.
+            line = str(error).strip().splitlines()[-1]
+            raise DataError(line.rpartition(f"{DataError.__name__}: ")[2]) from error
+
+
+class TrainLoader(ClipLoader):
     """A loader that starts where the epoch stands.
 
     Its iterators do nothing before the first batch is asked for. Lightning makes the first one

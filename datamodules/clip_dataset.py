@@ -1,0 +1,218 @@
+"""Datasets of aligned clips, cut out of a prepared store when they are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from datamodules.clip_sampling import num_windows, spread_windows, window_positions
+from datamodules.preprocess.align import clip_transform, transform_points, warp_crops
+from datamodules.sampling import ClipKey
+from datamodules.schema import Clip, ClipRef, ClipSample
+from datamodules.transforms import FLIP_68, ClipTransform, flip_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datamodules.preprocess.store import PreparedStore
+    from datamodules.schema import VideoRecord
+    from datamodules.transforms import ClipAugmentation
+
+
+class ClipCutter:
+    """Cut clips out of the tracks of a store: one alignment a clip, one warp a frame.
+
+    Args:
+        store: Where the tracks lie.
+        image_size: Height and width of a clip in pixels.
+        augmentation: What clips undergo when a generator is given; None for nothing.
+    """
+
+    def __init__(
+        self, store: PreparedStore, image_size: int, augmentation: ClipAugmentation | None = None
+    ) -> None:
+        self.store = store
+        self.image_size = image_size
+        self.transform = None if augmentation is None else ClipTransform(augmentation)
+
+    def cut(
+        self, track: str, positions: Sequence[int], rng: np.random.Generator | None = None
+    ) -> Clip:
+        """Cut one clip.
+
+        Args:
+            track: Path of the track, relative to the root of the store.
+            positions: T positions in the track, in the order of the clip; repeats allowed.
+            rng: Source of the augmentation's draws; without it there is no augmentation.
+
+        Returns:
+            The clip, with its landmarks where the alignment, jitter and mirror took them.
+
+        Raises:
+            DataError: If the track is missing or damaged.
+        """
+        reader = self.store.reader(track)
+        where = np.asarray(positions)
+        faces = reader.track
+        matrix, flip = self._fit(faces.points5[where], rng)
+        points = transform_points(faces.points68[where], matrix)
+        frames = warp_crops(
+            reader.crops(positions), reader.crop_boxes[where], matrix, self.image_size
+        )
+        if self.transform is not None and rng is not None:
+            frames = self.transform.pixels(frames, rng)
+        return Clip(
+            frames=frames,
+            frame_index=faces.frame_index[where],
+            points68=points[:, FLIP_68] if flip else points,
+        )
+
+    def num_frames(self, track: str) -> int:
+        """Count the frames of a track, given by its path relative to the root."""
+        return len(self.store.reader(track))
+
+    def _fit(self, points5: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, bool]:
+        """Fit the one map of a clip, with jitter and mirror composed into it."""
+        if self.transform is None or rng is None:
+            return clip_transform(points5, self.image_size), False
+        matrix = clip_transform(self.transform.jitter(points5, rng), self.image_size)
+        flip = self.transform.draw_flip(rng)
+        return (flip_matrix(matrix, self.image_size) if flip else matrix), flip
+
+
+class TrainClipDataset(Dataset[ClipSample]):
+    """Random windows of videos, each a pure function of seed, epoch and slot.
+
+    So a sample is the same in any worker, on any rank, and when a run is resumed.
+
+    Args:
+        cutter: Cuts the clips.
+        records: The videos to draw from; every one has a track.
+        video_index: Row of the manifest of each of them.
+        num_frames: Frames in a clip (T).
+        seed: Of all draws.
+    """
+
+    def __init__(
+        self,
+        cutter: ClipCutter,
+        records: Sequence[VideoRecord],
+        video_index: Sequence[int],
+        num_frames: int,
+        seed: int,
+    ) -> None:
+        self.cutter = cutter
+        self.records = records
+        self.video_index = video_index
+        self.num_frames = num_frames
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: ClipKey | int) -> ClipSample:
+        """Cut the clip of a key; a plain number is that row in epoch 0.
+
+        Raises:
+            DataError: If a track is missing or damaged; names the file.
+        """
+        if isinstance(key, int):
+            key = ClipKey(epoch=0, slot=key, row=key)
+        record = self.records[key.row]
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, key.epoch, key.slot]))
+        lengths = [self.cutter.num_frames(track) for track in record.tracks]
+        # All windows of all tracks are equally likely, so a long track is shown more often.
+        ends = np.cumsum([num_windows(length, self.num_frames) for length in lengths])
+        window = int(rng.integers(ends[-1]))
+        k = int(np.searchsorted(ends, window, side="right"))
+        first = int(ends[k - 1]) if k else 0
+        positions = window_positions(lengths[k], self.num_frames, window - first)
+        clip = self.cutter.cut(record.tracks[k], positions, rng)
+        return _sample(clip, record.label, self.video_index[key.row], window)
+
+
+class EvalClipDataset(Dataset[ClipSample]):
+    """A fixed list of clips, unchanged.
+
+    Args:
+        cutter: Cuts the clips.
+        records: All videos of the manifest, so that `ClipRef.video_index` names one.
+        refs: The clips.
+    """
+
+    def __init__(
+        self, cutter: ClipCutter, records: Sequence[VideoRecord], refs: Sequence[ClipRef]
+    ) -> None:
+        self.cutter = cutter
+        self.records = records
+        self.refs = refs
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def __getitem__(self, index: int) -> ClipSample:
+        """Cut one clip of the list.
+
+        Raises:
+            DataError: If a track is missing or damaged; names the file.
+        """
+        ref = self.refs[index]
+        record = self.records[ref.video_index]
+        clip = self.cutter.cut(record.tracks[ref.track_index], ref.positions)
+        return _sample(clip, record.label, ref.video_index, ref.clip_index)
+
+
+def video_clip_refs(
+    store: PreparedStore,
+    record: VideoRecord,
+    video_index: int,
+    num_frames: int,
+    num_clips: int | None,
+) -> list[ClipRef]:
+    """List the clips by which a video is scored.
+
+    Args:
+        store: Where its tracks lie.
+        record: The video.
+        video_index: Its row in the manifest.
+        num_frames: Frames in a clip (T).
+        num_clips: Clips to spread evenly over all tracks, at least one for each; None for
+            every window, as the official code scores a video.
+
+    Returns:
+        Clips in order of track and time, numbered from 0.
+
+    Raises:
+        DataError: If a track is missing or damaged.
+    """
+    readers = [store.reader(track) for track in record.tracks]
+    windows = spread_windows([len(reader) for reader in readers], num_frames, num_clips)
+    refs = []
+    for clip_index, (track_index, window) in enumerate(windows):
+        reader = readers[track_index]
+        positions = window_positions(len(reader), num_frames, window)
+        frames = reader.track.frame_index[list(positions)]
+        refs.append(
+            ClipRef(
+                video_index=video_index,
+                clip_index=clip_index,
+                track_index=track_index,
+                positions=tuple(positions),
+                start_s=float(frames.min()) / reader.meta.fps,
+                end_s=float(frames.max() + 1) / reader.meta.fps,
+            )
+        )
+    return refs
+
+
+def _sample(clip: Clip, label: int, video_index: int, clip_index: int) -> ClipSample:
+    """Make tensors of a clip and what is known of it."""
+    return {
+        "clip": torch.from_numpy(clip.frames),
+        "label": torch.tensor(float(label)),
+        "video_index": torch.tensor(video_index),
+        "clip_index": torch.tensor(clip_index),
+    }

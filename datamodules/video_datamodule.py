@@ -1,0 +1,320 @@
+"""The data of a run: checked, split, loaded, and normalised on the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
+
+from datamodules.clip_dataset import (
+    ClipCutter,
+    EvalClipDataset,
+    TrainClipDataset,
+    video_clip_refs,
+)
+from datamodules.errors import DataError
+from datamodules.manifest import check_no_leak, manifest_hash
+from datamodules.preprocess.store import PreparedStore
+from datamodules.sampling import ClipLoader, EvalSampler, TrainLoader, TrainSampler
+from datamodules.schema import ClipBatch, normalise_clip
+from datamodules.split_csv import apply_split_csv
+
+# LightningCLI reads the types of the constructor while the program runs.
+from datamodules.transforms import ClipAugmentation
+from datamodules.workers import spare_workers, worker_options
+
+if TYPE_CHECKING:
+    from datamodules.schema import ClipRef, ClipSample, Split, VideoRecord
+
+
+class VideoDataModule(LightningDataModule):
+    """Clips of a prepared store.
+
+    Loaders yield `ClipSample`s in batches, uint8; on the device they become a `ClipBatch`.
+    Samplers cut their shares by rank themselves (`use_distributed_sampler: false`).
+
+    Args:
+        root: The prepared folder, as `make data` writes it.
+        num_frames: Frames in a clip (T).
+        image_size: Height and width of a clip in pixels.
+        batch_size: Training clips in a batch of one process.
+        eval_batch_size: Clips in a batch of evaluation; None for `batch_size`.
+        num_workers: Processes that load for one trainer process; 0 loads in the trainer itself;
+            None takes what the machine has to spare.
+        train_clips_per_video: Clips drawn for each video and epoch, on average.
+        eval_clips_per_video: Clips by which a video is scored, spread evenly over its tracks;
+            None for every window, as the official code does. [8: ours]
+        balance: Show as many real as fake clips in training. [ours]
+        augmentation: What training clips undergo; None for nothing.
+        seed: Of all draws.
+        split_csv: Table with the columns `split` and `path` or `video_id`, which overrides the
+            split of the manifest; videos that are not in it are left out.
+
+    Attributes:
+        records: All videos, in the order that `video_index` counts.
+        test_names: A name for each test loader.
+        manifest_hash: Names the videos and their split, 64 hexadecimal digits.
+    """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        num_frames: int = 32,
+        image_size: int = 224,
+        batch_size: int = 16,
+        eval_batch_size: int | None = None,
+        num_workers: int | None = None,
+        train_clips_per_video: int = 1,
+        eval_clips_per_video: int | None = 8,
+        balance: bool = True,
+        augmentation: ClipAugmentation | None = None,
+        seed: int = 0,
+        split_csv: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = root
+        self.num_frames = num_frames
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self.num_workers = num_workers
+        self.train_clips_per_video = train_clips_per_video
+        self.eval_clips_per_video = eval_clips_per_video
+        self.balance = balance
+        self.augmentation = augmentation
+        self.seed = seed
+        self.split_csv = split_csv
+        self.records: list[VideoRecord] = []
+        self.test_names = ["test"]
+        self.manifest_hash = ""
+        self._store: PreparedStore | None = None
+        self._refs: dict[Split, list[ClipRef]] = {}
+        self._check_arguments()
+
+    def setup(self, stage: str) -> None:
+        """Open the store and check what the stage needs.
+
+        Args:
+            stage: `fit`, `validate`, `test` or `predict`.
+
+        Raises:
+            DataError: If there is no store, a split that is needed is empty, the training videos
+                are all real or all fake, or clips are longer than every track of theirs.
+        """
+        if self._store is None:
+            self._open()
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
+        for split in needed.get(stage, ("test",)):
+            self._check_split(split)
+
+    def scored(self, split: Split) -> list[tuple[int, VideoRecord]]:
+        """List the videos of a split that have clips, each with its row of the manifest."""
+        return [
+            (i, record)
+            for i, record in enumerate(self.records)
+            if record.split == split and record.status == "ok"
+        ]
+
+    def unscored(self, split: Split) -> list[VideoRecord]:
+        """List the videos of a split that have no clip: they are flagged, never scored."""
+        return [r for r in self.records if r.split == split and r.status != "ok"]
+
+    def clip_refs(self, split: Split) -> list[ClipRef]:
+        """List the clips by which a split is scored: what a (video_index, clip_index) names.
+
+        Raises:
+            DataError: If a track is missing or damaged.
+        """
+        store = self.store
+        if split not in self._refs:
+            self._refs[split] = [
+                ref
+                for i, record in self.scored(split)
+                for ref in video_clip_refs(
+                    store, record, i, self.num_frames, self.eval_clips_per_video
+                )
+            ]
+        return self._refs[split]
+
+    @property
+    def store(self) -> PreparedStore:
+        """The opened store.
+
+        Raises:
+            RuntimeError: Before `setup`.
+        """
+        if self._store is None:
+            raise RuntimeError("the data is not set up; call setup() first")
+        return self._store
+
+    def train_dataloader(self) -> DataLoader[ClipSample]:
+        """Load random clips of the training videos; goes on in mid-epoch where a run is resumed."""
+        cutter = ClipCutter(self.store, self.image_size, self.augmentation)
+        rows, records = zip(*self.scored("train"), strict=True)
+        rank, world_size = self._rank()
+        sampler = TrainSampler(
+            [record.label for record in records],
+            self.train_clips_per_video,
+            self.batch_size,
+            self.balance,
+            self.seed,
+            rank,
+            world_size,
+        )
+        return TrainLoader(
+            self._batches_done,
+            dataset=TrainClipDataset(cutter, records, rows, self.num_frames, self.seed),
+            sampler=sampler,
+            batch_size=self.batch_size,
+            **self._loader_options(persistent=True),
+        )
+
+    def val_dataloader(self) -> DataLoader[ClipSample]:
+        """Load the clips by which the validation videos are scored."""
+        return self._eval_loader("val", persistent=True)
+
+    def test_dataloader(self) -> DataLoader[ClipSample]:
+        """Load the clips by which the test videos are scored."""
+        return self._eval_loader("test", persistent=False)
+
+    def predict_dataloader(self) -> DataLoader[ClipSample]:
+        """Load the clips of the test videos."""
+        return self._eval_loader("test", persistent=False)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> ClipBatch:
+        """Normalise on the device: uint8 is a quarter of the traffic to it.
+
+        Args:
+            batch: Collated samples, `clip` of shape (B, T, H, W, 3), uint8.
+            dataloader_idx: Not used.
+
+        Returns:
+            The batch, `clip` of shape (B, 3, T, H, W), float32; all else as it was.
+        """
+        return cast(ClipBatch, {**batch, "clip": normalise_clip(batch["clip"])})
+
+    def teardown(self, stage: str) -> None:
+        """Close the files of this process."""
+        if self._store is not None:
+            self._store.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say in the checkpoint what decides on the order of the clips."""
+        return {
+            "manifest_hash": self.manifest_hash,
+            "clips_per_step": self.batch_size * self._rank()[1],
+            "seed": self.seed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Warn where training goes on with other clips than it would have seen."""
+        now = self.state_dict()
+        changed = [
+            f"{name} was {old}, is {now[name]}"
+            for name, old in state_dict.items()
+            if name in now and now[name] != old
+        ]
+        if changed and self.trainer is not None and self.trainer.state.fn == "fit":
+            rank_zero_warn(
+                f"the run goes on, but not as it would have without a break: {', '.join(changed)}"
+            )
+
+    def _check_arguments(self) -> None:
+        least = {
+            "num_frames": 1,
+            "image_size": 1,
+            "batch_size": 1,
+            "eval_batch_size": 1,
+            "train_clips_per_video": 1,
+            "eval_clips_per_video": 1,
+            "num_workers": 0,
+            "seed": 0,
+        }
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise DataError(f"data: {name} is {value}; it must be at least {low}")
+
+    def _open(self) -> None:
+        if self.root is None:
+            raise DataError("no data: give ROOT=<prepared folder>, made by `make data`")
+        self._store = PreparedStore(Path(self.root))
+        self.records = self._store.records
+        if self.split_csv is not None:
+            self.records = apply_split_csv(self.records, Path(self.split_csv))
+            check_no_leak(self.records)
+        self.manifest_hash = manifest_hash(self.records)
+
+    def _check_split(self, split: Split) -> None:
+        videos = self.scored(split)
+        if not videos:
+            lost = len(self.unscored(split))
+            why = f" ({lost} had no usable face)" if lost else ""
+            raise DataError(
+                f"{self.root}: the {split} split has no video{why}; "
+                "prepare more videos or choose another split with --split"
+            )
+        if split == "train":
+            self._check_length(videos)
+        labels = {record.label for _, record in videos}
+        if len(labels) == 2:
+            return
+        found, lacking = ("fake", "real") if labels == {1} else ("real", "fake")
+        fault = f"{self.root}: all {len(videos)} videos of the {split} split are {found}"
+        if split == "train":
+            raise DataError(f"{fault}; add {lacking} ones, or choose another split with --split")
+        rank_zero_warn(f"{fault}: there are scores, but no AUC and no choice by it")
+
+    def _check_length(self, videos: list[tuple[int, VideoRecord]]) -> None:
+        """Refuse clips that could only be made by mirroring."""
+        longest = 0
+        for _, record in videos:
+            for track in record.tracks:
+                longest = max(longest, len(self.store.reader(track)))
+                if longest >= self.num_frames:
+                    return
+        raise DataError(
+            f"{self.root}: clips of {self.num_frames} frames, but the longest face track has "
+            f"{longest}; lower data.num_frames or prepare longer videos"
+        )
+
+    def _eval_loader(self, split: Split, persistent: bool) -> DataLoader[ClipSample]:
+        refs = self.clip_refs(split)
+        dataset = EvalClipDataset(ClipCutter(self.store, self.image_size), self.records, refs)
+        return ClipLoader(
+            dataset=dataset,
+            sampler=EvalSampler(len(refs), *self._rank()),
+            batch_size=self.eval_batch_size,
+            **self._loader_options(persistent),
+        )
+
+    def _loader_options(self, persistent: bool) -> dict[str, Any]:
+        workers = self.num_workers
+        if workers is None:
+            batch = max(self.batch_size, self.eval_batch_size)
+            batch_bytes = batch * self.num_frames * self.image_size**2 * 3
+            workers = spare_workers(batch_bytes, self._local_processes())
+        return {
+            "pin_memory": torch.cuda.is_available(),
+            # A generator of their own, so that loaders draw nothing from the global one.
+            "generator": torch.Generator().manual_seed(self.seed),
+            **worker_options(workers, persistent),
+        }
+
+    def _local_processes(self) -> int:
+        return 1 if self.trainer is None else max(1, self.trainer.num_devices)
+
+    def _rank(self) -> tuple[int, int]:
+        """Say which share of the data is this process's, of how many."""
+        share = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
+        return (0, 1) if share is None else (share["rank"], share["num_replicas"])
+
+    def _batches_done(self) -> int:
+        """Count the batches of the epoch that were trained on, in this run or the one resumed."""
+        if self.trainer is None or not self.trainer.training:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
