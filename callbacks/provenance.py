@@ -1,0 +1,121 @@
+"""Where a number comes from: code, configuration, checkpoint; and files written whole or not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+#: The resolved configuration of a run, inside the run folder.
+CONFIG_NAME = "config.yaml"
+#: Folder of a run that holds its checkpoints.
+CHECKPOINT_FOLDER = "checkpoints"
+#: Hex digits kept of a sha256 or a commit: enough to tell them apart in a table [ours].
+_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a score. A text is empty where the thing does not exist.
+
+    Attributes:
+        run: Name of the run folder.
+        checkpoint: Digest of the checkpoint file.
+        config: Digest of the run's resolved configuration.
+        code: Commit of the code, with `-dirty` where files differ from it.
+    """
+
+    run: str
+    checkpoint: str
+    config: str
+    code: str
+
+
+def provenance_of(trainer: Trainer) -> Provenance:
+    """Describe what the trainer is scoring with.
+
+    Args:
+        trainer: A trainer inside one of its stages.
+
+    Returns:
+        The description. Run and configuration are those of the checkpoint, if it lies in a run.
+    """
+    folder = Path(trainer.default_root_dir)
+    # `None` before any checkpoint, although the stub says that it is always there.
+    checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+    if checkpoint and checkpoint.parent.name == CHECKPOINT_FOLDER:
+        folder = checkpoint.parents[1]
+    return Provenance(
+        run=folder.name,
+        checkpoint=digest(checkpoint) if checkpoint else "",
+        config=digest(folder / CONFIG_NAME),
+        code=code_version(),
+    )
+
+
+def digest(path: Path) -> str:
+    """Return the start of a file's sha256, or an empty text if there is no such file.
+
+    Args:
+        path: The file to read.
+    """
+    if not path.is_file():
+        return ""
+    value = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            value.update(block)
+    return value.hexdigest()[:_DIGITS]
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Return the commit of the code, `-dirty` added if tracked files differ; or `unknown`."""
+    commit = _git("rev-parse", f"--short={_DIGITS}", "HEAD")
+    if not commit:
+        return "unknown"
+    return f"{commit}-dirty" if _git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, wholly or not at all.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        text: The whole content.
+
+    Raises:
+        OSError: If the folder or the disk refuses it; an older file stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _git(*words: str) -> str:
+    root = Path(__file__).resolve().parents[1]
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
