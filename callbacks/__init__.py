@@ -1,1 +1,21 @@
 """Training behaviour that no method owns."""
+
+from callbacks.last_checkpoint import LastCheckpoint
+from callbacks.ledger import LedgerError, read_clip_scores, read_video_scores
+from callbacks.preemption import SaveOnSignal
+from callbacks.reproducible import StepSeed
+from callbacks.run_record import RunRecord
+from callbacks.score_writer import ScoreWriter
+from callbacks.throughput import Throughput
+
+__all__ = [
+    "LastCheckpoint",
+    "LedgerError",
+    "RunRecord",
+    "SaveOnSignal",
+    "ScoreWriter",
+    "StepSeed",
+    "Throughput",
+    "read_clip_scores",
+    "read_video_scores",
+]

@@ -1,8 +1,5 @@
 """A method and a data set of a few numbers, for tests of callbacks and metrics."""
 
-# Hooks are documented where they are declared.
-# ruff: noqa: D102
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

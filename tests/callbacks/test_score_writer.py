@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from callbacks import ScoreWriter, read_clip_scores, read_video_scores
+from callbacks.provenance import CONFIG_NAME, code_version
+from lightning_modules.metrics import roc_auc
+from tests.support.distributed import run_job
+from tests.support.trainers import Batch, TinyData, TinyModule, make_clips, tiny_trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_test_writes_each_clip_and_video_once(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path / "run", ScoreWriter())
+    trainer.test(TinyModule(), datamodule=TinyData(), verbose=False)
+    clips = read_clip_scores(tmp_path / "run" / "scores" / "test.csv")
+    videos = read_video_scores(tmp_path / "run" / "scores" / "test-videos.csv")
+    module = TinyModule().eval()
+    expected = [module(sample["clip"][None]).item() for sample in make_clips()]
+    assert [clip.logit for clip in clips] == pytest.approx(expected, abs=1e-6)
+    assert [video.num_clips for video in videos] == [2, 1, 3, 1, 2, 0]
+    assert {clip.run for clip in clips} == {"run"}
+    assert {clip.code for clip in clips} == {code_version()}
+
+    scored = [video for video in videos if video.score is not None]
+    label = np.array([video.label for video in scored])
+    score = np.array([video.score for video in scored])
+    logged = float(trainer.callback_metrics["test/video_auc"])
+    assert roc_auc(label, score) == pytest.approx(logged, abs=1e-6)
+
+
+def test_rows_name_checkpoint_and_configuration_of_the_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / CONFIG_NAME).write_text("model: tiny\n")
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    trainer = tiny_trainer(run)
+    trainer.fit(TinyModule(), datamodule=TinyData())
+    trainer.save_checkpoint(checkpoint)
+    later = tiny_trainer(run / "test" / "again", ScoreWriter())
+    later.test(TinyModule(), datamodule=TinyData(), ckpt_path=str(checkpoint), verbose=False)
+    row = read_video_scores(run / "test" / "again" / "scores" / "test-videos.csv")[0]
+    assert row.run == "run"
+    assert row.checkpoint == hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
+    assert row.config == hashlib.sha256(b"model: tiny\n").hexdigest()[:16]
+
+
+def test_several_test_sets_have_a_ledger_each(tmp_path: Path) -> None:
+    data = TinyData(test_names=["tiny", "other"])
+    data.records[-1] = replace(data.records[-1], dataset="other")
+    tiny_trainer(tmp_path, ScoreWriter()).test(TinyModule(), datamodule=data, verbose=False)
+    names = sorted(path.name for path in (tmp_path / "scores").iterdir())
+    assert names == [
+        "test-other-videos.csv",
+        "test-other.csv",
+        "test-tiny-videos.csv",
+        "test-tiny.csv",
+    ]
+    # Both loaders give the same clips here; the video without one belongs to its own set.
+    assert len(read_video_scores(tmp_path / "scores" / "test-tiny-videos.csv")) == 5
+    assert len(read_video_scores(tmp_path / "scores" / "test-other-videos.csv")) == 6
+
+
+def test_validate_and_predict_write_and_fit_does_not(tmp_path: Path) -> None:
+    data, module = TinyData(), TinyModule()
+    tiny_trainer(tmp_path / "f", ScoreWriter(), max_epochs=1).fit(module, datamodule=data)
+    assert not (tmp_path / "f").exists()
+    tiny_trainer(tmp_path / "v", ScoreWriter()).validate(module, datamodule=data, verbose=False)
+    tiny_trainer(tmp_path / "p", ScoreWriter()).predict(module, datamodule=data)
+    validated = read_clip_scores(tmp_path / "v" / "scores" / "val.csv")
+    predicted = read_clip_scores(tmp_path / "p" / "scores" / "predict.csv")
+    assert len(validated) == 9
+    assert [replace(row, run="") for row in validated] == [replace(r, run="") for r in predicted]
+
+
+def test_a_logit_that_is_not_finite_is_in_the_ledger(tmp_path: Path) -> None:
+    module = TinyModule(bad_clip=(2, 1))
+    tiny_trainer(tmp_path, ScoreWriter()).predict(module, datamodule=TinyData())
+    videos = read_video_scores(tmp_path / "scores" / "predict-videos.csv")
+    assert [video.status for video in videos] == ["ok", "ok", "not_finite", "ok", "ok", "no_face"]
+
+
+class _Nameless(LightningDataModule):
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return DataLoader(make_clips(), batch_size=4)  # type: ignore[arg-type]
+
+
+def test_data_without_names_are_numbered_and_said_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        tiny_trainer(tmp_path, ScoreWriter()).predict(TinyModule(), datamodule=_Nameless())
+    assert "the data has no records, clip_refs, unscored" in caplog.text
+    videos = read_video_scores(tmp_path / "scores" / "predict-videos.csv")
+    assert [video.video_id for video in videos] == ["#0", "#1", "#2", "#3", "#4"]
+
+
+class _WrongModule(TinyModule):
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:  # type: ignore[override]
+        return torch.zeros(len(batch["label"]))
+
+
+def test_steps_that_return_something_else_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"_WrongModule must return a dict of logit, .* got Tensor"):
+        tiny_trainer(tmp_path, ScoreWriter()).predict(_WrongModule(), datamodule=TinyData())
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    done = run_job("scores", folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize("share", ["padded", "uneven"])
+def test_two_processes_give_the_figures_and_the_file_of_one(
+    tmp_path: Path, two_processes: Path, share: str
+) -> None:
+    trainer = tiny_trainer(tmp_path / "run", ScoreWriter())
+    trainer.test(TinyModule(), datamodule=TinyData(), verbose=False)
+    one = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert one["test/num_clips"] == 9
+    for rank in (0, 1):
+        found = json.loads((two_processes / f"rank{rank}.json").read_text())[share]
+        assert found == pytest.approx(one, abs=1e-6)
+    for name in ("test.csv", "test-videos.csv"):
+        mine = (tmp_path / "run" / "scores" / name).read_bytes()
+        theirs = (two_processes / share / name).read_bytes()
+        assert _without_code(mine) == _without_code(theirs)
+
+
+def test_a_rank_that_saw_nothing_still_gathers(two_processes: Path) -> None:
+    first, second = (
+        json.loads((two_processes / f"rank{rank}.json").read_text())["empty"] for rank in (0, 1)
+    )
+    assert first == second
+    assert first["num_clips"] == 4
+    assert first["video_auc"] == 0.75
+
+
+def test_the_code_version_is_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = code_version().removesuffix("-dirty")
+    code_version.cache_clear()
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(OSError("no git"))
+    )
+    assert code_version() == "unknown"
+    code_version.cache_clear()
+    assert commit == "unknown" or len(commit) == 16
+
+
+def _without_code(text: bytes) -> list[bytes]:
+    # The working tree may change between two runs; it is the last column.
+    return [line.rpartition(b",")[0] for line in text.splitlines()]

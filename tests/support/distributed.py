@@ -1,0 +1,107 @@
+"""What a test runs on two processes: `python -m tests.support.distributed JOB FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning import Callback
+from torch.utils.data import default_collate
+
+from callbacks import SaveOnSignal, ScoreWriter, StepSeed
+from lightning_modules.metrics import VideoScores
+from tests.support.trainers import ResumableLoader, TinyData, TinyModule, make_clips, tiny_trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytorch_lightning import LightningModule, Trainer
+    from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Signal the parent only, while its child is in the same step.
+_SIGNALLED_STEP = 3
+
+
+def run_job(job: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a job of this module in fresh processes.
+
+    Args:
+        job: Name of a function below.
+        folder: Where it writes.
+    """
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_RANK"))}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.support.distributed", job, str(folder)],
+        cwd=ROOT,
+        env={**inherited, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+class _UnevenData(TinyData):
+    """The second process gets one batch, of clips that the first has too."""
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Shard by hand: Lightning leaves a loader of its own kind alone."""
+        assert self.trainer is not None
+        clips = make_clips()[: 2 if self.trainer.global_rank else None]
+        pairs = [clips[i : i + 2] for i in range(0, len(clips), 2)]
+        return ResumableLoader([default_collate(pair) for pair in pairs])
+
+
+class _Kill(Callback):
+    """Send SIGTERM to the first process alone."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Do it once."""
+        if trainer.is_global_zero and trainer.global_step == _SIGNALLED_STEP:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def scores(folder: Path) -> None:
+    """Measure padded, uneven and empty shares; every rank writes what it found."""
+    found: dict[str, dict[str, float]] = {}
+    trainer = _trainer(folder / "run", ScoreWriter())
+    for name, data in (("padded", TinyData()), ("uneven", _UnevenData())):
+        trainer.test(TinyModule(), datamodule=data, verbose=False)
+        found[name] = _numbers(trainer.callback_metrics)
+        if trainer.is_global_zero:
+            shutil.copytree(folder / "run" / "scores", folder / name)
+    metric = VideoScores()
+    if trainer.is_global_zero:  # the other rank never sees a clip
+        index = torch.arange(4)
+        metric.update(index.float(), index % 2, index, index * 0)
+    found["empty"] = _numbers(metric.compute())
+    (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+def terminated(folder: Path) -> None:
+    """Fit, and be told to stop by a signal to one process."""
+    trainer = _trainer(folder, StepSeed(1), _Kill(), SaveOnSignal())
+    trainer.fit(TinyModule(), datamodule=TinyData())
+
+
+def _numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in figures.items()}
+
+
+def _trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
+    return tiny_trainer(folder, *callbacks, strategy="ddp", devices=2, **options)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"scores": scores, "terminated": terminated}[sys.argv[1]](Path(sys.argv[2]))
