@@ -1,5 +1,6 @@
 """Training behaviour that no method owns."""
 
+from callbacks.checkpoint_io import AtomicCheckpointIO
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.ledger import LedgerError, read_clip_scores, read_video_scores
 from callbacks.preemption import SaveOnSignal
@@ -9,6 +10,7 @@ from callbacks.score_writer import ScoreWriter
 from callbacks.throughput import Throughput
 
 __all__ = [
+    "AtomicCheckpointIO",
     "LastCheckpoint",
     "LedgerError",
     "RunRecord",
