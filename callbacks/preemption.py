@@ -75,9 +75,12 @@ class SaveOnSignal(Callback):
     ) -> None:
         """Save, if any process was told to and this batch ended in an optimiser step."""
         self._exact = trainer.global_step != self._step
-        if self._exact:
-            asked = {number for number in sorted(self._previous) if self._agreed(trainer, number)}
-            self._obey(trainer, asked)
+        # One exchange a step; which signal it was is asked only when there was one.
+        if self._exact and self._any_rank(trainer, bool(self._received)):
+            signals = (signal.SIGTERM, signal.SIGUSR1)
+            self._obey(
+                trainer, {n for n in signals if self._any_rank(trainer, n in self._received)}
+            )
 
     def on_validation_batch_end(
         self,
@@ -90,7 +93,7 @@ class SaveOnSignal(Callback):
     ) -> None:
         """Save now on a single process; ranks may have different numbers of these batches."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if fitting and self._exact and trainer.world_size == 1:
+        if fitting and self._exact and self._received and trainer.world_size == 1:
             self._obey(trainer, set(self._received))
 
     def on_save_checkpoint(
@@ -112,12 +115,11 @@ class SaveOnSignal(Callback):
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received.add(number)
 
-    def _agreed(self, trainer: Trainer, number: int) -> bool:
-        return trainer.strategy.reduce_boolean_decision(number in self._received, all=False)
+    @staticmethod
+    def _any_rank(trainer: Trainer, told: bool) -> bool:
+        return trainer.strategy.reduce_boolean_decision(told, all=False)
 
     def _obey(self, trainer: Trainer, asked: set[int]) -> None:
-        if not asked:
-            return
         self._received -= asked
         path = _save(trainer)
         names = " and ".join(signal.Signals(number).name for number in sorted(asked))
@@ -131,7 +133,8 @@ class SaveOnSignal(Callback):
     def _restore(self) -> None:
         while self._previous:
             number, handler = self._previous.popitem()
-            signal.signal(number, handler)
+            # None: a handler that is not Python's, which cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _save(trainer: Trainer) -> Path:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -12,35 +11,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from callbacks import SaveOnSignal, StepSeed
 from tests.support.distributed import run_job
-from tests.support.trainers import TinyData, TinyModule, tiny_trainer
+from tests.support.trainers import Kick, TinyData, TinyModule, tiny_trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 #: What a validation found: epoch, step, figure.
 Seen = tuple[int, int, float]
-
-
-class Kick(Callback):
-    """Send a signal to this process in the n-th batch of training or validation."""
-
-    def __init__(self, where: str, count: int, number: int) -> None:
-        self.where = where
-        self.left = count
-        self.number = number
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Count."""
-        self._count("train")
-
-    def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
-        """Count."""
-        self._count("val")
-
-    def _count(self, where: str) -> None:
-        self.left -= where == self.where
-        if self.left == 0 and where == self.where:
-            os.kill(os.getpid(), self.number)
 
 
 class Diary(Callback):

@@ -13,8 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from callbacks import RunRecord, SaveOnSignal
 from callbacks.provenance import CONFIG_NAME, code_version
 from callbacks.run_record import RECORD_NAME
-from tests.callbacks.test_preemption import Kick
-from tests.support.trainers import TinyData, TinyModule, tiny_trainer
+from tests.support.trainers import Kick, TinyData, TinyModule, tiny_trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
