@@ -63,6 +63,9 @@ class ForgeryCLI(LightningCLI):
         config = self.config[self.subcommand]
         config.checkpoint.dirpath = str(self._fit_folder() / "checkpoints")
         config.trainer.default_root_dir = str(self.folder)
+        if config.ckpt_path:
+            # The checkpoint has the weights; the file they once came from may be gone.
+            config.model.init_args.weights = None
         if self.subcommand == "fit" and "resume" not in self.typed.options:
             self._save_config()
 

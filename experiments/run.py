@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.errors import UsageError
@@ -60,6 +61,7 @@ def fail(error: Exception) -> int:
 def _run(typed: Shorthand, arguments: list[str]) -> int:
     # A wheel that is not installed must not be looked up on the network when it is imported.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    from callbacks import LedgerError
     from datamodules.errors import DataError
     from experiments.cli import run_stage
     from weights.errors import WeightsError
@@ -67,7 +69,7 @@ def _run(typed: Shorthand, arguments: list[str]) -> int:
     folder = run_folder(typed)
     try:
         run_stage(typed, arguments, folder)
-    except (DataError, WeightsError, UsageError) as error:
+    except (DataError, WeightsError, UsageError, LedgerError, FloatingPointError, OSError) as error:
         return fail(error)
     return 0
 
@@ -75,10 +77,9 @@ def _run(typed: Shorthand, arguments: list[str]) -> int:
 def _check_packages() -> None:
     # Other projects own the names `callbacks` and `experiments` too; from another working
     # directory an installed one would win without a word.
-    import callbacks
-
+    spec = find_spec("callbacks")
     here = Path(__file__).resolve().parents[1]
-    found = Path(str(callbacks.__file__)).resolve().parents[1]
+    found = Path(str(spec.origin if spec else "")).resolve().parents[1]
     if found != here:
         raise UsageError(
             f"the package `callbacks` of {found} was imported instead of ours; "

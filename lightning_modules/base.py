@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from datamodules.schema import ClipBatch
     from lightning_modules.outputs import ForgeryOutput
 
+#: Bootstrap resamples behind the interval of a test.
+NUM_RESAMPLES = 2000
+
 StepScores = dict[str, Tensor]
 """What a step returns: logit, label, video_index, clip_index, each of shape (B,)."""
 
@@ -40,7 +43,7 @@ class ForgeryModule(LightningModule):
         lr_schedule: Factor on the learning rate by progress, stepped every optimiser step; None
             keeps it constant.
         weights: File of pre-trained weights, in the official layout or a checkpoint of this suite;
-            read unless a checkpoint is given.
+            read once, when the first stage starts. A checkpoint given to a stage wins.
         freeze_backbone: Train the head alone; the backbone stays as loaded, its norms too.
     """
 
@@ -91,15 +94,20 @@ class ForgeryModule(LightningModule):
     # Steps: not overridden by methods.
 
     def setup(self, stage: str) -> None:
-        """Load weights unless a checkpoint will, and make one metric for each test set."""
-        if self.weights and self.trainer.ckpt_path is None:
+        """Load weights the first time, and make one metric for each test set."""
+        if self.weights is not None:
             load_weights(self, self.weights)
+            # A test after a fit sets up again, and must not undo the training.
+            self.weights = None
         if self.freeze_backbone:
             for module in self.backbone_modules():
                 module.requires_grad_(False)
         if stage == "test":
-            self.test_scores = nn.ModuleList(VideoScores() for _ in self._test_names())
+            self.test_scores = nn.ModuleList(VideoScores(NUM_RESAMPLES) for _ in self._test_names())
             self.test_scores.to(self.device)
+        records = getattr(self._datamodule(), "records", [])
+        for metric in (self.val_scores, *self.test_scores):
+            metric.describe(records)
 
     def train(self, mode: bool = True) -> ForgeryModule:
         """Switch modes; a frozen backbone stays in eval so that its norms keep their statistics."""
@@ -205,5 +213,9 @@ class ForgeryModule(LightningModule):
         metric.reset()
 
     def _test_names(self) -> list[str]:
-        names: list[str] = getattr(self.trainer.datamodule, "test_names", ["test"])  # type: ignore[attr-defined]
+        names: list[str] = getattr(self._datamodule(), "test_names", ["test"])
         return names
+
+    def _datamodule(self) -> Any:
+        # Lightning attaches it when a stage starts, but does not declare it.
+        return getattr(self.trainer, "datamodule", None)
