@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.clip_sampling import num_windows, spread_windows, window_positions
+from datamodules.clip_sampling import (
+    clip_times,
+    num_windows,
+    random_window,
+    spread_windows,
+    window_positions,
+)
 from datamodules.preprocess.align import clip_transform, transform_points, warp_crops
 from datamodules.sampling import ClipKey
 from datamodules.schema import Clip, ClipRef, ClipSample
@@ -16,6 +22,8 @@ from datamodules.transforms import FLIP_68, ClipTransform, flip_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from datamodules.preprocess.store import PreparedStore
     from datamodules.schema import VideoRecord
@@ -70,9 +78,9 @@ class ClipCutter:
             points68=points[:, FLIP_68] if flip else points,
         )
 
-    def num_frames(self, track: str) -> int:
-        """Count the frames of a track, given by its path relative to the root."""
-        return len(self.store.reader(track))
+    def frame_index(self, track: str) -> NDArray[np.int64]:
+        """Tell the source frames of a track, given by its path relative to the root."""
+        return self.store.reader(track).track.frame_index
 
     def _fit(self, points5: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, bool]:
         """Fit the one map of a clip, with jitter and mirror composed into it."""
@@ -123,15 +131,13 @@ class TrainClipDataset(Dataset[ClipSample]):
             key = ClipKey(epoch=0, slot=key, row=key)
         record = self.records[key.row]
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, key.epoch, key.slot]))
-        lengths = [self.cutter.num_frames(track) for track in record.tracks]
+        frames = [self.cutter.frame_index(track) for track in record.tracks]
+        counts = [num_windows(index, self.num_frames) for index in frames]
         # All windows of all tracks are equally likely, so a long track is shown more often.
-        ends = np.cumsum([num_windows(length, self.num_frames) for length in lengths])
-        window = int(rng.integers(ends[-1]))
-        k = int(np.searchsorted(ends, window, side="right"))
-        first = int(ends[k - 1]) if k else 0
-        positions = window_positions(lengths[k], self.num_frames, window - first)
+        k, window = random_window(counts, rng)
+        positions = window_positions(frames[k], self.num_frames, window)
         clip = self.cutter.cut(record.tracks[k], positions, rng)
-        return _sample(clip, record.label, self.video_index[key.row], window)
+        return _sample(clip, record.label, self.video_index[key.row], sum(counts[:k]) + window)
 
 
 class EvalClipDataset(Dataset[ClipSample]):
@@ -189,20 +195,21 @@ def video_clip_refs(
         DataError: If a track is missing or damaged.
     """
     readers = [store.reader(track) for track in record.tracks]
-    windows = spread_windows([len(reader) for reader in readers], num_frames, num_clips)
+    indices = [reader.track.frame_index for reader in readers]
+    windows = spread_windows([num_windows(index, num_frames) for index in indices], num_clips)
     refs = []
     for clip_index, (track_index, window) in enumerate(windows):
-        reader = readers[track_index]
-        positions = window_positions(len(reader), num_frames, window)
-        frames = reader.track.frame_index[list(positions)]
+        positions = window_positions(indices[track_index], num_frames, window)
+        frames = indices[track_index][list(positions)]
+        start_s, end_s = clip_times(frames, readers[track_index].meta.fps)
         refs.append(
             ClipRef(
                 video_index=video_index,
                 clip_index=clip_index,
                 track_index=track_index,
-                positions=tuple(positions),
-                start_s=float(frames.min()) / reader.meta.fps,
-                end_s=float(frames.max() + 1) / reader.meta.fps,
+                positions=positions,
+                start_s=start_s,
+                end_s=end_s,
             )
         )
     return refs
