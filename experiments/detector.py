@@ -1,0 +1,224 @@
+"""A trained run as a detector: the run folder is the unit of deployment."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from datamodules.schema import normalise_clip
+from experiments.errors import UsageError
+from lightning_modules import ForgeryModule
+from weights.errors import WeightsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+#: Checkpoints of a run in order of preference: validation chose the first.
+_CHECKPOINTS = ("best.ckpt", "last.ckpt")
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A method with trained weights, ready to score clips.
+
+    Attributes:
+        model: In eval mode, on `device`.
+        method: Name of the method's class.
+        run: The run folder.
+        checkpoint: The file the weights come from.
+        checkpoint_sha256: Of that file.
+        data: The run's data block, `class_path` and `init_args`.
+        device: Where the network runs.
+        notes: What a reader of its scores should know about how it was loaded.
+    """
+
+    model: ForgeryModule
+    method: str
+    run: Path
+    checkpoint: Path
+    checkpoint_sha256: str
+    data: dict[str, Any]
+    device: torch.device
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def num_frames(self) -> int:
+        """Frames in a clip (T)."""
+        return self.model.num_frames
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of a clip in pixels."""
+        return self.model.image_size
+
+    @property
+    def trained_on(self) -> str:
+        """Name of the class of the data the run was trained on."""
+        return str(self.data["class_path"]).rpartition(".")[2]
+
+    def score_clips(self, clips: NDArray[np.uint8] | Tensor) -> Tensor:
+        """Score aligned clips.
+
+        Args:
+            clips: RGB, shape (B, T, H, W, 3), uint8.
+
+        Returns:
+            Log-odds of fake, shape (B,), float32, on the CPU.
+
+        Raises:
+            ValueError: If the clips have another type, length or size than the network takes.
+        """
+        given = torch.as_tensor(clips)
+        wanted = (self.num_frames, self.image_size, self.image_size, 3)
+        if given.dtype != torch.uint8 or tuple(given.shape[1:]) != wanted:
+            raise ValueError(
+                f"clips must be uint8 of shape (B, {', '.join(map(str, wanted))}), "
+                f"got {given.dtype} of shape {tuple(given.shape)}"
+            )
+        with torch.inference_mode():
+            output = self.model(normalise_clip(given.to(self.device)))
+            return output.logit.float().cpu()  # type: ignore[no-any-return]
+
+
+def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:
+    """Load a run's best checkpoint, or its last one where validation has chosen none.
+
+    Args:
+        run_dir: Folder with `config.yaml` and `checkpoints/`, as a fit leaves it.
+        device: A torch device, or `auto`: the GPU where there is one, else the CPU.
+
+    Returns:
+        The detector, in eval mode.
+
+    Raises:
+        UsageError: If the folder is no run, has no checkpoint, its configuration does not build
+            a method, or the device is not there.
+        WeightsError: If the checkpoint is damaged, holds more than tensors and plain values, or
+            is of another method or structure.
+    """
+    run = Path(run_dir)
+    chosen = _device(device)
+    config = _read_config(run)
+    checkpoint, notes = _find_checkpoint(run)
+    model = _build(config, run)
+    _load_weights(model, checkpoint)
+    model.eval().requires_grad_(False)
+    return Detector(
+        model=model.to(chosen),
+        method=type(model).__name__,
+        run=run,
+        checkpoint=checkpoint,
+        checkpoint_sha256=_sha256(checkpoint),
+        data=config["data"],
+        device=chosen,
+        notes=notes,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        # Placing a tensor is the only test that also knows the number of devices.
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"device '{name}' cannot be used here ({reason}); type --device auto"
+        ) from error
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    path = run / "config.yaml"
+    if not run.is_dir():
+        raise UsageError(f"there is no run folder {run}; `make train` writes one into runs/")
+    if not path.is_file():
+        raise UsageError(f"{run} is no run folder: it has no config.yaml")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML file ({error}); restore the one of the run") from error
+    for block in ("model", "data"):
+        value = config.get(block) if isinstance(config, dict) else None
+        if not isinstance(value, dict) or "class_path" not in value:
+            raise UsageError(f"{path} names no {block} class; restore the one the fit wrote")
+    return dict(config)
+
+
+def _find_checkpoint(run: Path) -> tuple[Path, tuple[str, ...]]:
+    for name in _CHECKPOINTS:
+        path = run / "checkpoints" / name
+        if path.is_file():
+            best = name == _CHECKPOINTS[0]
+            note = f"scored with {name}: validation has chosen no best checkpoint in this run"
+            return path, () if best else (note,)
+    raise UsageError(
+        f"{run} has no checkpoint (checkpoints/best.ckpt or last.ckpt): "
+        "its training has not come that far; choose another run"
+    )
+
+
+def _build(config: dict[str, Any], run: Path) -> ForgeryModule:
+    """Build the method as the fit did: its clip size is the data's."""
+    clip_size = config["data"].get("init_args") or {}
+    arguments = dict(config["model"].get("init_args") or {})
+    for name in ("num_frames", "image_size"):
+        if name in clip_size:
+            arguments[name] = clip_size[name]
+    # The checkpoint holds all weights; the file the fit started from need not be here.
+    arguments["weights"] = None
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ForgeryModule, "model")
+    block = {"class_path": config["model"]["class_path"], "init_args": arguments}
+    try:
+        model = parser.instantiate(parser.parse_object({"model": block})).model
+    except (ArgumentError, ValueError, TypeError) as error:
+        reason = _parser_reason(str(error))
+        raise UsageError(f"{run / 'config.yaml'} builds no method here: {reason}") from error
+    assert isinstance(model, ForgeryModule)
+    return model
+
+
+def _parser_reason(text: str) -> str:
+    """Pick the reason out of a parser's report, which shows all that it tried and was given."""
+    tried = text.partition("Errors:")[2].partition("- Expected a <class 'NoneType'>")[0]
+    return " ".join((tried or text).split()).removeprefix("- ")
+
+
+def _load_weights(model: ForgeryModule, path: Path) -> None:
+    try:
+        # weights_only: a checkpoint from elsewhere must not be able to run code.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is damaged, or holds more than tensors and plain values, which is not loaded "
+            "because it could run code; copy it again from the run"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); copy it again from the run"
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise WeightsError(f"{path} is no checkpoint of a run: it has no state_dict")
+    try:
+        model.on_load_checkpoint(checkpoint)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    model.load_state_dict(checkpoint["state_dict"], strict=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
