@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from datamodules.video_packets import frame_rate
 #: decord puts the nearest good frame in the place of a damaged one and goes on; with this share
 #: of replaced frames as the limit it raises at the first one.
 _NO_REPLACED_FRAMES = 1e-6
+
+#: What decord puts before its messages: time of day and line of its source, often twice.
+_TRACE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ")
 
 _IMPORT_LOCK = threading.Lock()
 
@@ -34,6 +38,9 @@ def import_decord() -> Any:
         ImportError: decord is not installed, or its library does not load.
     """
     with _IMPORT_LOCK:
+        imported = sys.modules.get("decord")
+        if imported is not None:
+            return imported
         missing: Any = object()
         kept: Any = sys.modules.get("nvidia", missing)
         sys.modules["nvidia"] = None  # type: ignore[assignment]
@@ -46,8 +53,8 @@ def import_decord() -> Any:
                 del sys.modules["nvidia"]
             else:
                 sys.modules["nvidia"] = kept
-    decord.logging.set_level(decord.logging.QUIET)
-    return decord
+        decord.logging.set_level(decord.logging.QUIET)
+        return decord
 
 
 class DecordReader(LazyReader[Any]):
@@ -86,7 +93,8 @@ class DecordReader(LazyReader[Any]):
             return call()
         except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError) as error:
             lines = str(error).splitlines() or [type(error).__name__]
-            raise DamagedVideoError(f"{self._path}: decord stops ({lines[0]})", 0) from error
+            reason = _TRACE.sub("", lines[0])
+            raise DamagedVideoError(f"{self._path}: decord stops ({reason})", 0) from error
 
     @property
     def num_frames(self) -> int:

@@ -80,10 +80,12 @@ class LazyReader(ABC, Generic[_Handle]):
         num_frames: How many frames were counted before, or None.
     """
 
+    # for `__del__`, should `__init__` not come this far
+    _handle: _Handle | None = None
+
     def __init__(self, path: Path | str, num_frames: int | None = None) -> None:
         self._path = Path(path)
         self._promised = num_frames
-        self._handle: _Handle | None = None
         self._pid = -1
         self._shape: tuple[int, int] | None = None
 

@@ -323,7 +323,7 @@ def _differing(path: Path, order: list[int], look: _Look) -> str:
                 if not _same(_strided(reader.read([index])[0]), index, look.pictures):
                     return f"decord gives another frame for number {index}"
     except (DataError, ImportError, IndexError) as error:
-        return f"decord refuses it: {error}"
+        return f"decord refuses it: {str(error).removeprefix(f'{path}: ')}"
     return ""
 
 
