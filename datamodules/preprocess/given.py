@@ -24,6 +24,7 @@ _ROWS: dict[str, tuple[int, ...]] = {
     "points68": (68, 2),
     "score": (),
 }
+_KINDS = ("npz", "json")
 
 
 class GivenBackend:
@@ -57,7 +58,14 @@ class GivenBackend:
         Raises:
             DataError: If there is no file for it, or it is not as described.
         """
-        self._faces = _read(self._find(video))
+        file = find_faces(video, self._folder, self._root)
+        if file is None:
+            place = _place(video, self._folder, self._root)
+            raise DataError(
+                f"{video} has no file of given faces: put {video.name}.faces.npz into {place}, "
+                "or choose another backend"
+            )
+        self._faces = _read(file)
         self._next = 0
 
     def faces(self, frame_rgb: NDArray[np.uint8]) -> list[Face]:
@@ -73,19 +81,27 @@ class GivenBackend:
         self._next += 1
         return faces
 
-    def _find(self, video: Path) -> Path:
-        place = video
-        if self._folder is not None:
-            place = self._folder / (video.relative_to(self._root) if self._root else video.name)
-        stems = (place.with_suffix("").name, place.name)
-        names = [f"{stem}.faces.{kind}" for stem in stems for kind in ("npz", "json")]
-        for name in names:
-            if place.with_name(name).is_file():
-                return place.with_name(name)
-        raise DataError(
-            f"{video} has no file of given faces: put {names[0]} into {place.parent}, or choose "
-            "another backend"
-        )
+
+def find_faces(video: Path, folder: Path | None, root: Path | None) -> Path | None:
+    """Find the file of given faces that belongs to a video.
+
+    Args:
+        video: The video.
+        folder: Where such files lie; beside the videos if None.
+        root: Root of the videos, if the folder mirrors the paths below it.
+
+    Returns:
+        The file, or None if there is none.
+    """
+    names = [f"{stem}.faces.{kind}" for stem in (video.name, video.stem) for kind in _KINDS]
+    place = _place(video, folder, root)
+    return next((place / name for name in names if (place / name).is_file()), None)
+
+
+def _place(video: Path, folder: Path | None, root: Path | None) -> Path:
+    if folder is None:
+        return video.parent
+    return folder / video.parent.relative_to(root) if root else folder
 
 
 def _read(path: Path) -> dict[int, list[Face]]:

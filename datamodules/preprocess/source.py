@@ -92,6 +92,27 @@ def read_source(
     return SourceFolder(root, sorted(records, key=lambda record: record.video_id), notes)
 
 
+def limited(source: SourceFolder, limit: int) -> SourceFolder:
+    """Keep only some videos, spread over the list.
+
+    Args:
+        source: The videos.
+        limit: How many; 0 for all.
+
+    Returns:
+        The folder with at most so many records.
+    """
+    count = len(source.records)
+    if not limit or count <= limit:
+        return source
+    chosen = [source.records[i * count // limit] for i in range(limit)]
+    ids = {record.video_id for record in chosen}
+    # A pair whose genuine video is left out is none.
+    chosen = [r if r.paired_real in ids else replace(r, paired_real=None) for r in chosen]
+    notes = [*source.notes, f"{limit} of {count} videos are taken"]
+    return SourceFolder(source.root, chosen, notes)
+
+
 def _from_folder(root: Path) -> list[_Video]:
     """Read `real/**` and `fake/<method>/**`."""
     if not (root / "real").is_dir():

@@ -188,7 +188,7 @@ def test_given_refuses_other_arrays(tmp_path: Path, change: dict[str, Any], mess
 
 
 def test_given_names_the_missing_or_broken_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"put clip\.faces\.npz into"):
+    with pytest.raises(DataError, match=r"put clip\.mp4\.faces\.npz into"):
         face_backend("given").begin(tmp_path / "clip.mp4")
     (tmp_path / "clip.faces.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="cannot be read as given faces"):

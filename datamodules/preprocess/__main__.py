@@ -1,0 +1,167 @@
+"""Prepare a folder of videos for training: `python -m datamodules.preprocess -d ROOT -o OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from datamodules.preprocess.batch import Preparation
+
+_DESCRIPTION = """
+Find, track and store the faces of a folder of videos (real/** and fake/<method>/**, perhaps with a
+manifest.csv). Runs again do only what is missing.
+"""
+#: Failures named on the screen; the report names all. [ours]
+_MAX_NAMED = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare a folder.
+
+    Args:
+        argv: Command line, without the program's name.
+
+    Returns:
+        0; 1 if a video failed that the next run will try again; 2 after an error of the user's;
+        130 if interrupted.
+    """
+    arguments = _parser().parse_args(argv)
+    # Imported late: the help needs no decoder.
+    from datamodules.errors import DataError
+    from weights.errors import WeightsError
+
+    try:
+        return _prepare(arguments)
+    except (DataError, WeightsError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; run the same command again to go on from here\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m datamodules.preprocess", description=_DESCRIPTION
+    )
+
+    def add(name: str, *more: str, **options: object) -> None:
+        # The dash and the underscore spelling both, as older command lines mix them.
+        names = dict.fromkeys([*more, f"--{name}", f"--{name.replace('-', '_')}"])
+        parser.add_argument(*names, **options)  # type: ignore[arg-type]
+
+    add("dataset", "-d", type=Path, required=True, metavar="ROOT", help="folder of raw videos")
+    add("output", "-o", type=Path, required=True, metavar="OUT", help="prepared folder to make")
+    add("csv", "-c", type=Path, help="manifest of the videos (default: ROOT/manifest.csv, if any)")
+    add("split", type=Path, help="CSV with the columns path and split; goes before the manifest")
+    add("name", help="name of the data set (default: that of the folder)")
+    add("backend", choices=("mesh", "fan", "given"), default="mesh", help="who finds the faces")
+    add("faces", type=Path, help="folder of the files that the backend `given` reads")
+    add("max-frames", type=_count, default=768, help="frames read of a video, 0 for all (768)")
+    add("max-clips", type=_count, default=0, help="32-frame clips kept of a track, 0 for all (0)")
+    add("face-thres", type=_share, default=0.8, help="score that a track starts with (0.8)")
+    add("bbox-thres", type=_share, default=0.5, help="score that a face is kept with (0.5)")
+    add("format", choices=("jpg", "png"), default="jpg", help="stored frames; png is lossless")
+    add("workers", type=_count, default=0, help="processes (default: one per core)")
+    add("limit", type=_count, default=0, help="prepare only so many videos, 0 for all (0)")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return value
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    """Read the folder, prepare it, and say what came of it."""
+    from joblib import cpu_count
+
+    from datamodules.preprocess.batch import prepare_folder
+    from datamodules.preprocess.prepare import PrepareOptions
+    from datamodules.preprocess.source import limited, read_source
+
+    started = time.monotonic()
+    source = read_source(arguments.dataset, arguments.name, arguments.csv, arguments.split)
+    source = limited(source, arguments.limit)
+    for note in source.notes:
+        sys.stdout.write(f"{note}\n")
+    options = PrepareOptions(
+        backend=arguments.backend,
+        faces=arguments.faces,
+        max_frames=arguments.max_frames,
+        max_clips=arguments.max_clips,
+        start_score=arguments.face_thres,
+        keep_score=arguments.bbox_thres,
+        image_format=arguments.format,
+    )
+    workers = arguments.workers or cpu_count()
+    with _progress() as tell:
+        done = prepare_folder(source, arguments.output, options, workers, tell)
+    _say(done, arguments.output, time.monotonic() - started)
+    return int(bool(done.failures))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on a terminal, a line now and then elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    columns = [TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), Remaining()]
+    counts: Counter[str] = Counter()
+    columns.append(TextColumn("{task.description}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(done: int, total: int, status: str) -> None:
+            counts.update([status] if status else [])
+            others = {name: n for name, n in counts.items() if name != "ok"}
+            told = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in others.items())
+            bar.update(task, completed=done, total=total, description=told)
+            # A log has no use for a bar: every tenth of the work is a line.
+            if not console.is_terminal and done * 10 // total > max(0, done - 1) * 10 // total:
+                sys.stderr.write(f"{done} of {total} videos{told and ': '}{told}\n")
+
+        yield tell
+
+
+def _say(done: Preparation, out: Path, seconds: float) -> None:
+    """Write the closing summary: what there is, where it is, and what to type next."""
+    from datamodules.preprocess.report import REPORT_NAME, summary_lines
+
+    lines = [*summary_lines(done.records), ""]
+    took = f"{seconds / 60:.1f} min" if seconds > 60 else f"{seconds:.0f} s"
+    lines.append(f"Took {took}; {done.num_kept} of the videos were there already.")
+    failed = sorted(done.failures.items())
+    if failed:
+        lines.append(f"{len(failed)} failed and will be tried again by the next run:")
+        lines += [f"  {path}: {reason}" for path, reason in failed[:_MAX_NAMED]]
+    lines.append(
+        f"Prepared folder: {out}; every dropped frame, with its reason: {out / REPORT_NAME}"
+    )
+    lines.append(f"Next: make train EXP=ftcn_tt DATA=folder ROOT={shlex.quote(str(out))}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,327 @@
+"""Prepare one video: decode, find faces, link them to tracks, store the crops.
+
+The frames are decoded twice, once to find faces and once to store the crops of the faces that
+belong to a track, so that no video is ever held in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datamodules.errors import DataError
+from datamodules.preprocess.align import big_box
+from datamodules.preprocess.crops import store_tracks
+from datamodules.preprocess.detect import FaceBackend, face_backend
+from datamodules.preprocess.given import find_faces
+from datamodules.preprocess.store import TrackMeta
+from datamodules.preprocess.track import LinkedTrack, LinkRules, link_faces
+from datamodules.video_reader import (
+    DamagedVideoError,
+    VideoInfo,
+    file_sha256,
+    open_video,
+    probe_video,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from datamodules.preprocess.detect import Face
+
+#: Raised when the same video and options give other tracks than before.
+PREPARE_VERSION = 1
+#: Frames of the clips that `max_clips` counts (FTCN, Zheng et al., ICCV 2021).
+CLIP_FRAMES = 32
+#: Tracks shorter than this are dropped if the video has a longer one: faces that flash up for a
+#: quarter of a second are mostly false or passing ones. [ours]
+MIN_TRACK_FRAMES = 8
+#: What a track says where a file does not tell its frame rate. [ours]
+_UNKNOWN_FPS = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How to prepare.
+
+    Attributes:
+        backend: Face backend.
+        faces: Folder of the files that the backend `given` reads; beside the videos unless given.
+        max_frames: Frames read of a video, 0 for all. 768 is the limit of FTCN's official demo.
+        max_clips: Keep at most the first so many clips of 32 frames of a track, 0 for all.
+        start_score: Score that a track starts with (0.8: FTCN's official tracker).
+        keep_score: Score that a face is kept with (0.5: FTCN's official detector settings).
+        image_format: How crops are stored: `jpg` or, lossless, `png`.
+    """
+
+    backend: str = "mesh"
+    faces: Path | None = None
+    max_frames: int = 768
+    max_clips: int = 0
+    start_score: float = 0.8
+    keep_score: float = 0.5
+    image_format: Literal["jpg", "png"] = "jpg"
+
+    def backend_options(self, root: Path) -> dict[str, Any]:
+        """Give the arguments of the face backend, for videos below `root`."""
+        if self.backend == "given":
+            return {"folder": self.faces, "root": root}
+        return {"min_score": self.keep_score}
+
+    def parameters(self) -> dict[str, Any]:
+        """Give what the result depends on, as JSON values; not where files lie."""
+        values = asdict(self)
+        del values["faces"]
+        return values
+
+
+@dataclass(frozen=True)
+class VideoTask:
+    """One video to prepare.
+
+    Attributes:
+        root: Of the raw videos.
+        out: The prepared store.
+        path: Of the video, relative to `root`.
+        video_id: As in the manifest; tells where its tracks go.
+        options: How to prepare.
+    """
+
+    root: Path
+    out: Path
+    path: str
+    video_id: str
+    options: PrepareOptions
+
+
+def input_files(task: VideoTask) -> list[Path]:
+    """List the files that a result depends on: the video, and given faces if they are used."""
+    video = task.root / task.path
+    if task.options.backend != "given":
+        return [video]
+    faces = find_faces(video, task.options.faces, task.root)
+    return [video] if faces is None else [video, faces]
+
+
+def prepare_video(task: VideoTask) -> dict[str, Any]:
+    """Find and store the face tracks of one video.
+
+    Args:
+        task: Which video, and how.
+
+    Returns:
+        JSON values: `status` and `reason`; what a `VideoRecord` needs; `tracks`, each with path,
+        frames and figures of quality; `dropped`, each with frames and reason; `covered_frames`;
+        `inputs`, the files it was made of.
+
+    Raises:
+        OSError: If the store cannot be written.
+        WeightsError: If weights of the face backend are missing.
+    """
+    video = task.root / task.path
+    inputs = [_stamp(path) for path in input_files(task)]
+    try:
+        info = probe_video(video, allow_damaged=True)
+        backend = _backend(task.options, task.root)
+        backend.begin(video)
+        found = _find(video, info, backend, task.options.max_frames)
+    except DataError as error:
+        result = failed_result(_without_path(error, video))
+        return result | {"inputs": inputs, "sha256": inputs[0]["sha256"]}
+    tracks, dropped = _link(found, task.options)
+    dropped += _dropped_frames(found, tracks, info.num_frames)
+    tracks, cut = _shorten(tracks, task.options.max_clips)
+    stored = _store(task, info, found, backend, tracks)
+    return {
+        "status": "ok" if stored else "no_face",
+        "reason": _reason(found, bool(stored), task.options),
+        "num_frames": len(found.faces) if found.damage else info.num_frames,
+        "fps": info.fps,
+        "height": info.height,
+        "width": info.width,
+        "sha256": info.sha256,
+        "decoder": found.decoder,
+        "inputs": inputs,
+        "tracks": stored,
+        "dropped": dropped + cut,
+        "frames_read": len(found.faces),
+        "covered_frames": len(_covered(tracks)),
+    }
+
+
+def failed_result(reason: str) -> dict[str, Any]:
+    """Describe a video of which nothing can be used.
+
+    Args:
+        reason: Why, one line.
+
+    Returns:
+        As `prepare_video` does.
+    """
+    measured = {"num_frames": 0, "fps": 0.0, "height": 0, "width": 0, "sha256": ""}
+    empty: dict[str, Any] = {"tracks": [], "dropped": [], "inputs": []}
+    empty |= {"frames_read": 0, "covered_frames": 0}
+    status = {"status": "unreadable", "reason": reason, "decoder": "decord"}
+    return {**status, **measured, **empty}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Faces of the frames that were read: how they were read, and why no further."""
+
+    faces: list[list[Face]]
+    decoder: str
+    damage: str
+
+
+@lru_cache(maxsize=1)
+def _backend(options: PrepareOptions, root: Path) -> FaceBackend:
+    """Make the backend once in each process."""
+    return face_backend(options.backend, **options.backend_options(root))
+
+
+def _find(video: Path, info: VideoInfo, backend: FaceBackend, max_frames: int) -> _Found:
+    """Find the faces of every frame."""
+    faces: list[list[Face]] = []
+    with open_video(video, info.decoder, info.num_frames) as reader:
+        try:
+            for frame in islice(reader, max_frames or None):
+                height, width = frame.shape[:2]
+                faces.append([f for f in backend.faces(frame) if _is_inside(f, height, width)])
+        except DamagedVideoError as error:
+            # Long videos are probed in samples, so that damage may show here only.
+            return _Found(faces, "pyav_prefix", _without_path(error, video))
+    return _Found(faces, info.decoder, _without_path(info.damage, video))
+
+
+def _is_inside(face: Face, height: int, width: int) -> bool:
+    """Tell whether anything of a face lies in the frame; given ones may be anywhere."""
+    try:
+        big_box(face.box, height, width)
+    except DataError:
+        return False
+    return True
+
+
+def _link(
+    found: _Found, options: PrepareOptions
+) -> tuple[list[LinkedTrack[Face]], list[dict[str, Any]]]:
+    """Link faces to tracks; give those that are kept, and rows on what was dropped."""
+    rules = LinkRules(start_score=options.start_score, keep_score=options.keep_score)
+    tracks, _ = link_faces(found.faces, rules)
+    longest = max((len(track) for track in tracks), default=0)
+    least = min(longest, MIN_TRACK_FRAMES)
+    dropped = [
+        _row(
+            "dropped track",
+            track.frame_index,
+            f"track of {len(track)} frames, where another has {longest}",
+        )
+        for track in tracks
+        if len(track) < least
+    ]
+    return [track for track in tracks if len(track) >= least], dropped
+
+
+def _shorten(
+    tracks: Sequence[LinkedTrack[Face]], max_clips: int
+) -> tuple[list[LinkedTrack[Face]], list[dict[str, Any]]]:
+    """Keep the first clips of each track; give rows on the rest."""
+    most = max_clips * CLIP_FRAMES
+    if not most:
+        return list(tracks), []
+    reason = f"beyond the first {max_clips} clip(s) of the track"
+    rows = [
+        _row("dropped frames", track.frame_index[most:], reason) | {"track": number}
+        for number, track in enumerate(tracks)
+        if len(track) > most
+    ]
+    return [LinkedTrack(t.frame_index[:most], t.faces[:most]) for t in tracks], rows
+
+
+def _store(
+    task: VideoTask,
+    info: VideoInfo,
+    found: _Found,
+    backend: FaceBackend,
+    tracks: Sequence[LinkedTrack[Face]],
+) -> list[dict[str, Any]]:
+    """Decode the frames of the tracks again and store the crops."""
+    folder = task.out / "tracks" / task.video_id
+    image_format = task.options.image_format
+    meta = TrackMeta(
+        source_sha256=info.sha256,
+        backend=backend.name,
+        backend_version=backend.version,
+        fps=info.fps or _UNKNOWN_FPS,
+        height=info.height,
+        width=info.width,
+        image_format=image_format,
+        **({} if image_format == "jpg" else {"quality": 0}),
+    )
+    num_frames = None if found.damage else info.num_frames
+    with open_video(task.root / task.path, found.decoder, num_frames) as reader:
+        stored = store_tracks(reader, tracks, folder, meta)
+    for path in folder.glob("*.zip"):
+        # Of an earlier preparation, with other settings.
+        if path.name not in {Path(track["path"]).name for track in stored}:
+            path.unlink()
+    return [{**track, "path": f"tracks/{task.video_id}/{track['path']}"} for track in stored]
+
+
+def _dropped_frames(
+    found: _Found, tracks: Sequence[LinkedTrack[Face]], num_frames: int
+) -> list[dict[str, Any]]:
+    """Say which frames lie in no track, and why."""
+    covered = _covered(tracks)
+    reasons = [
+        "" if frame in covered else ("no face of a kept track" if faces else "no face found")
+        for frame, faces in enumerate(found.faces)
+    ]
+    rows = [
+        _row("dropped frames", [frame for frame, _ in run], reason)
+        for reason, run in groupby(enumerate(reasons), key=lambda item: item[1])
+        if reason
+    ]
+    read = len(found.faces)
+    if read < num_frames and not found.damage:
+        rest = range(read, num_frames)
+        rows.append(_row("dropped frames", rest, f"beyond the first {read} frames"))
+    return rows
+
+
+def _row(what: str, frames: Sequence[int], reason: str) -> dict[str, Any]:
+    """Describe dropped frames for the report."""
+    first, last = frames[0], frames[-1]
+    about = {"first_frame": first, "last_frame": last, "num_frames": len(frames)}
+    return {"what": what, **about, "reason": reason}
+
+
+def _covered(tracks: Sequence[LinkedTrack[Face]]) -> set[int]:
+    return {frame for track in tracks for frame in track.frame_index}
+
+
+def _reason(found: _Found, has_track: bool, options: PrepareOptions) -> str:
+    """Say what is wrong with a video, or nothing."""
+    if found.damage or has_track:
+        return found.damage
+    best = max((face.score for faces in found.faces for face in faces), default=0.0)
+    if not best:
+        return "no face found"
+    return f"no face is sure enough to start a track: {best:.2f}, wanted {options.start_score:.2f}"
+
+
+def _without_path(message: object, video: Path) -> str:
+    """Leave the file out of a message: the report names it in a column of its own."""
+    return str(message).removeprefix(f"{video}: ")
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    """Name the bytes of a file, and when they were written."""
+    if not path.is_file():
+        return {"mtime_ns": -1, "sha256": ""}
+    return {"mtime_ns": path.stat().st_mtime_ns, "sha256": file_sha256(path)}
