@@ -1,0 +1,158 @@
+"""Read weight files, safely and strictly."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from weights.convert import LAYOUTS, Layout, recognise
+from weights.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: Prefixes that training scripts put before every key, in the order they are taken off:
+#: DistributedDataParallel's, then that of the module around the network (theirs and ours).
+PREFIXES = ("module.", "network.")
+
+#: Names listed for each kind of difference before "and N more".
+NAMES_SHOWN = 3
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a weight file, without running any code it may contain.
+
+    Unwraps an optional `state_dict` entry and takes the prefixes `module.` and `network.` off.
+
+    Args:
+        path: A file written by `torch.save`: a state dict, or a checkpoint with one inside.
+
+    Returns:
+        Tensors by key, on the CPU.
+
+    Raises:
+        WeightsError: If there is no such file, or no state dict in it.
+    """
+    path = Path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"There is no weight file {path}.") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(f"{path} cannot be read as weights: {reason[0]}") from None
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict.")
+    tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors; a state dict was expected.")
+    for prefix in PREFIXES:
+        tensors = {str(key).removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load a file into a method, strictly: all keys, all shapes, nothing left over.
+
+    Args:
+        module: The network, or a method that keeps it in its attribute `network`.
+        path: Weights in an official layout, or a checkpoint of this suite.
+
+    Raises:
+        WeightsError: If the file does not fit; one line that says how, by name.
+    """
+    network = getattr(module, "network", module)
+    state = read_state_dict(path)
+    method = recognise(state)
+    if method is None:
+        load_own(network, state, source=str(path))
+    elif method in LAYOUTS:
+        load_official(network, state, LAYOUTS[method], source=str(path))
+    else:
+        raise WeightsError(
+            f"{path} looks like official {method} weights, which {type(network).__name__} "
+            "cannot take."
+        )
+
+
+def load_own(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict in our own layout, strictly.
+
+    Args:
+        network: Takes the weights.
+        state: Tensors by key of ours; keys that belong to other parts of a method, such as its
+            loss, count as left over.
+        source: What to call it in an error.
+    """
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    _require_same(expected, state, source, type(network).__name__)
+    network.load_state_dict(dict(state))
+
+
+def load_official(
+    network: nn.Module, state: Mapping[str, Tensor], layout: Layout, source: str
+) -> list[str]:
+    """Load a state dict in an official layout, strictly.
+
+    Args:
+        network: Takes the weights; one that the layout's renames know.
+        state: Tensors by official key, prefixes stripped.
+        layout: The official layout.
+        source: What to call it in an error.
+
+    Returns:
+        Keys that were left out because the official network does not use them either.
+
+    Raises:
+        WeightsError: If a key is missing, extra, or of another shape.
+    """
+    own = network.state_dict()
+    try:
+        official = {layout.official_key(key): key for key in own}
+    except KeyError:
+        raise WeightsError(
+            f"{source} looks like official {layout.method} weights, which "
+            f"{type(network).__name__} cannot take."
+        ) from None
+    dead = [key for key in state if key not in official and key.startswith(layout.dead_prefixes)]
+    alive = {key: value for key, value in state.items() if key not in dead}
+    expected = {key: tuple(own[name].shape) for key, name in official.items()}
+    _require_same(expected, alive, source, layout.method)
+    network.load_state_dict({official[key]: value for key, value in alive.items()})
+    return dead
+
+
+def _require_same(
+    expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], source: str, target: str
+) -> None:
+    missing = [key for key in expected if key not in state]
+    extra = [key for key in state if key not in expected]
+    other = [
+        f"{key} is {tuple(value.shape)}, wanted {expected[key]}"
+        for key, value in state.items()
+        if key in expected and tuple(value.shape) != expected[key]
+    ]
+    if not missing and not extra and not other:
+        return
+    parts = [
+        f"{len(names)} {kind}: {_some(names)}"
+        for kind, names in (("missing", missing), ("extra", extra), ("of another shape", other))
+        if names
+    ]
+    method = recognise(state)
+    hint = f" It looks like official {method} weights." if method not in (None, target) else ""
+    raise WeightsError(
+        f"{source} does not fit {target} ({len(expected)} entries). {'; '.join(parts)}.{hint}"
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
