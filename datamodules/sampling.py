@@ -154,9 +154,14 @@ class ClipLoader(DataLoader[ClipSample]):
     """A loader whose workers report mistakes in the data in one line."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        batches = super().__iter__()
         try:
-            yield from super().__iter__()
-        except DataError as error:
+            yield from batches
+        except Exception as error:
+            # Left to the garbage collector, every worker would be waited for five seconds.
+            getattr(batches, "_shutdown_workers", lambda: None)()
+            if not isinstance(error, DataError):
+                raise
             # A worker's error arrives with its whole traceback as the message.
             line = str(error).strip().splitlines()[-1]
             raise DataError(line.rpartition(f"{DataError.__name__}: ")[2]) from error

@@ -16,6 +16,7 @@ from datamodules.clip_dataset import (
     TrainClipDataset,
     video_clip_refs,
 )
+from datamodules.clip_sampling import consecutive_runs
 from datamodules.errors import DataError
 from datamodules.manifest import check_no_leak, manifest_hash
 from datamodules.preprocess.store import PreparedStore
@@ -274,12 +275,13 @@ class VideoDataModule(LightningDataModule):
         longest = 0
         for _, record in videos:
             for track in record.tracks:
-                longest = max(longest, len(self.store.reader(track)))
+                runs = consecutive_runs(self.store.reader(track).track.frame_index)
+                longest = max(longest, *map(len, runs))
                 if longest >= self.num_frames:
                     return
         raise DataError(
-            f"{self.root}: clips of {self.num_frames} frames, but the longest face track has "
-            f"{longest}; lower data.num_frames or prepare longer videos"
+            f"{self.root}: clips of {self.num_frames} frames, but no face track has "
+            f"more than {longest} in a row; lower data.num_frames or prepare longer videos"
         )
 
     def _eval_loader(self, split: Split, persistent: bool) -> DataLoader[ClipSample]:

@@ -18,7 +18,7 @@ from datamodules.manifest import write_manifest
 from datamodules.schema import VideoRecord, normalise_clip
 from datamodules.transforms import ClipAugmentation
 from tests.support.datamodule_contract import DataModuleContract, batches
-from tests.support.stores import write_store
+from tests.support.stores import write_store, write_track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,8 +131,18 @@ def test_training_on_one_class_is_refused_and_validation_warned_of(tmp_path: Pat
 
 
 def test_clips_longer_than_every_track_are_refused(root: Path) -> None:
-    with pytest.raises(DataError, match="clips of 32 frames, but the longest face track has 12"):
+    with pytest.raises(
+        DataError, match="clips of 32 frames, but no face track has more than 12 in"
+    ):
         _make(root, num_frames=32).setup("fit")
+
+
+def test_a_gap_does_not_lengthen_a_track(tmp_path: Path) -> None:
+    for record in write_store(tmp_path, COUNTS):
+        write_track(tmp_path / record.tracks[0], 0, frames=[*range(6), *range(8, 13)])
+    _make(tmp_path, num_frames=6).setup("fit")
+    with pytest.raises(DataError, match="no face track has more than 6 in a row"):
+        _make(tmp_path, num_frames=7).setup("fit")
 
 
 def test_no_root_and_no_store_are_named(tmp_path: Path) -> None:

@@ -222,7 +222,6 @@ def test_store_reads_what_was_written(tmp_path: Path) -> None:
 
 
 def _open_files() -> int:
-    gc.collect()  # what earlier tests left in reference cycles
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -231,6 +230,7 @@ def test_open_files_are_bounded_and_closed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(store_module, "MAX_OPEN_TRACKS", 3)
     records = write_store(tmp_path, {("train", 0): 8}, num_frames=2)
     store = PreparedStore(tmp_path)
+    gc.collect()  # what earlier tests left open in reference cycles
     before = _open_files()
     for _ in range(2):
         for record in records:
