@@ -278,8 +278,7 @@ def _samples(scan: PacketScan) -> list[int]:
     """Choose frames to compare, in an order that makes a decoder jump, four long jumps at most.
 
     Wrong frames lie around key frames: just before one, at it, and after entering at it. Entering
-    at a key frame costs one picture, so many are tried; it fails on some videos of
-    FaceForensics++ (decord2 3.4 gives a picture of nothing there).
+    at a key frame costs one picture, so many are tried.
     """
     last = max(len(scan.pts), 1) - 1
     keys = np.searchsorted(scan.pts, scan.key_pts)
