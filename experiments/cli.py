@@ -11,7 +11,8 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules import VideoDataModule
-from experiments.loggers import make_loggers
+from experiments.errors import UsageError
+from experiments.loggers import make_loggers, quieten
 from experiments.summary import print_summary
 from lightning_modules import ForgeryModule
 
@@ -63,11 +64,24 @@ class ForgeryCLI(LightningCLI):
         config = self.config[self.subcommand]
         config.checkpoint.dirpath = str(self._fit_folder() / "checkpoints")
         config.trainer.default_root_dir = str(self.folder)
+        if "verbose" in config:
+            config.verbose = False  # our table follows
         if config.ckpt_path:
             # The checkpoint has the weights; the file they once came from may be gone.
             config.model.init_args.weights = None
         if self.subcommand == "fit" and "resume" not in self.typed.options:
             self._save_config()
+
+    def instantiate_classes(self) -> None:
+        """Build method, data and trainer; a value that a constructor refuses is said in one line.
+
+        Raises:
+            UsageError: If a setting parses but cannot be built with.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise UsageError(f"a setting cannot be used: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add loggers and progress bar, and choose a strategy that the callbacks allow."""
@@ -109,10 +123,16 @@ def run_stage(typed: Shorthand, args: list[str], folder: Path) -> None:
         args: Arguments for the parser, the stage first.
         folder: Where the run writes.
     """
+    quieten()
     cli = ForgeryCLI(typed, folder, args)
     trainer = cli.trainer
     if typed.stage == "fit" and "no_test" not in typed.flags and not trainer.interrupted:
-        trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=_tested_checkpoint(trainer))
+        trainer.test(
+            cli.model,
+            datamodule=cli.datamodule,
+            ckpt_path=_tested_checkpoint(trainer),
+            verbose=False,  # our table follows
+        )
     if typed.stage != "predict":
         print_summary(trainer, cli.datamodule, folder)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import netrc
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
@@ -38,18 +42,38 @@ def make_loggers(typed: Shorthand, folder: Path, stage: str) -> list[Logger]:
     return loggers
 
 
+def quieten() -> None:
+    """Drop notices that a user of the suite can do nothing about; warnings of substance stay."""
+    # What is logged is the same on all ranks already: the metric gathers by itself.
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*")
+    # Loaders are sized on purpose, and a demo's epoch may be shorter than the logging interval.
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_is_news)
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(("💡 Tip", "TPU available", "Seed set to"))
+
+
 def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLogger:
     import wandb
 
-    # Names and groups are the folder's, so that a run is found from either side.
+    # Names and groups are the folder's, so that a run is found from either side; the fixed id
+    # makes a resumed run go on in the same W&B run.
     logger = WandbLogger(
         name=folder.name,
+        version=folder.name,
         save_dir=str(folder),
         project=os.environ.get("WANDB_PROJECT", "face-forgery-suite"),
         group=typed.options.get("exp"),
         job_type=stage,
         tags=[typed.options.get("data", "own")],
-        offline=offline,
+        mode="offline" if offline else "online",
         settings=wandb.Settings(init_timeout=_INIT_TIMEOUT_S, silent=True, console="off"),
     )
     if not offline:
@@ -62,6 +86,11 @@ def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLo
 
 
 def _has_key() -> bool:
-    import wandb
-
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    # `wandb login` keeps the key here; asking wandb itself would reach for the network.
+    server = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc().authenticators(server) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -30,7 +30,8 @@ class FTCN(ForgeryModule):
         num_frames: Frames in a clip (T), even, at most 32.
         image_size: Height and width of a clip in pixels.
         structure: `released` (importable) or `paper`.
-        recompute: What is computed again in the backward pass to save memory.
+        recompute: Save memory in training on accelerators by computing activations twice; on a
+            CPU that is done anyway, because there it is faster as well.
         lr_schedule: Factor on the learning rate by progress.
         weights: File of pre-trained weights.
         freeze_backbone: Train the temporal transformer alone.
@@ -42,7 +43,7 @@ class FTCN(ForgeryModule):
         num_frames: int = 32,
         image_size: int = 224,
         structure: Literal["released", "paper"] = "released",
-        recompute: Literal["none", "stem"] = "none",
+        recompute: bool = False,
         lr_schedule: LRSchedule | None = None,
         weights: str | None = None,
         freeze_backbone: bool = False,
