@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import errno
 import json
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from datamodules.atomic import write_text_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor
     from pathlib import Path
 
 #: The disk takes no more: every further job would fail in the same way.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+#: Workers are processes; threads inside them would only compete.
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 class DiskFullError(Exception):
@@ -189,37 +194,46 @@ def _run_pool(
     Yields:
         Outcomes; at the end None, unless a worker died.
     """
-    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    stop: list[bool] = []
+    # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
+    pool = get_reusable_executor(max_workers=num_workers, env=_ONE_THREAD)
+    finished = False
+    try:
+        yield from _dispatch(pool, jobs, work, ledger, 2 * num_workers)
+        finished = True
+        yield None
+    except BrokenProcessPool:
+        return
+    finally:
+        if not finished:
+            # Nobody may be writing any more when the next pool, or a clean-up, begins.
+            pool.shutdown(wait=True, kill_workers=True)
 
-    def calls() -> Iterator[Any]:
-        for job in jobs:
-            if stop:
-                return
-            yield delayed(_run_job)(job, work, ledger)
 
-    # joblib runs a single process's jobs in the calling one, which a crash would end; two
-    # processes with one job at a time are as good as one.
-    options: dict[str, Any] = {"n_jobs": max(2, num_workers), "batch_size": 1}
-    options["pre_dispatch"] = 1 if num_workers == 1 else "2*n_jobs"
-    with parallel_config("loky", inner_max_num_threads=1):
-        outcomes = Parallel(return_as="generator_unordered", **options)(calls())
-        try:
-            for outcome in outcomes:
-                if outcome.full:
-                    stop.append(True)
-                    full = outcome
-                else:
-                    yield outcome
-        except BrokenProcessPool:
-            return
-        finally:
-            outcomes.close()
-    if stop:
+def _dispatch(
+    pool: Executor,
+    jobs: Sequence[Job],
+    work: Callable[[Any], dict[str, Any]],
+    ledger: Ledger,
+    most_at_once: int,
+) -> Iterator[Outcome]:
+    """Hand out jobs, a few ahead of the workers; when the disk is full, no more of them."""
+    left = iter(jobs)
+    first = [pool.submit(_run_job, job, work, ledger) for job in islice(left, most_at_once)]
+    running, full = set(first), None
+    while running:
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            outcome = future.result()
+            full = outcome if outcome.full else full
+            for job in islice(left, 0 if full else 1):
+                running.add(pool.submit(_run_job, job, work, ledger))
+            if not outcome.full:
+                yield outcome
+    if full:
         yield full
-    yield None
 
 
 def _run_job(job: Job, work: Callable[[Any], dict[str, Any]], ledger: Ledger) -> Outcome:
