@@ -82,7 +82,9 @@ class ClipCutter:
         """Tell the source frames of a track, given by its path relative to the root."""
         return self.store.reader(track).track.frame_index
 
-    def _fit(self, points5: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, bool]:
+    def _fit(
+        self, points5: NDArray[np.float32], rng: np.random.Generator | None
+    ) -> tuple[NDArray[np.float64], bool]:
         """Fit the one map of a clip, with jitter and mirror composed into it."""
         if self.transform is None or rng is None:
             return clip_transform(points5, self.image_size), False
