@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from datamodules.preprocess.store import INFO_NAME
 from datamodules.schema import normalise_clip
 from experiments.errors import UsageError
 from lightning_modules import ForgeryModule
@@ -64,6 +66,16 @@ class Detector:
     def trained_on(self) -> str:
         """Name of the class of the data the run was trained on."""
         return str(self.data["class_path"]).rpartition(".")[2]
+
+    @property
+    def prepared_by(self) -> str | None:
+        """Face backend and version of the data it was trained on, None where they are gone."""
+        root = (self.data.get("init_args") or {}).get("root")
+        try:
+            about = json.loads((Path(str(root)) / INFO_NAME).read_text(encoding="utf-8"))
+            return f"{about['backend']} {about['backend_version']}"
+        except (OSError, TypeError, ValueError, KeyError):
+            return None
 
     def score_clips(self, clips: NDArray[np.uint8] | Tensor) -> Tensor:
         """Score aligned clips.

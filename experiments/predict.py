@@ -121,21 +121,14 @@ def _predict(arguments: argparse.Namespace) -> int:
     from experiments.detector import load_detector
     from experiments.timeline import draw_timeline
     from experiments.video_report import write_report
-    from experiments.video_scoring import score_video
+    from experiments.video_scoring import ScoringOptions, score_video
 
     detector = load_detector(arguments.run, arguments.device)
     with _whole_folder(arguments.out) as folder:
         work = folder / "work"
         with _progress() as tell:
-            report = score_video(
-                arguments.video,
-                detector,
-                work,
-                backend=arguments.backend,
-                stride=arguments.stride,
-                batch=arguments.batch,
-                tell=tell,
-            )
+            options = ScoringOptions(arguments.backend, arguments.stride, arguments.batch)
+            report = score_video(arguments.video, detector, work, options, tell)
         shutil.rmtree(work, ignore_errors=True)
         draw_timeline(
             folder / "timeline.png",
@@ -183,7 +176,7 @@ def _say(report: VideoReport, detector: Detector, out: Path) -> None:
     """Write the scores, and where everything lies."""
     lines = []
     if report.score is None:
-        lines.append(f"no face found: no score ({report.reason})")
+        lines.append(f"no score: {report.reason}")
     else:
         for track in report.tracks[:_MAX_NAMED]:
             first, last = track.clips[0].start_s, track.clips[-1].end_s

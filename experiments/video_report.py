@@ -41,6 +41,12 @@ _NO_FACE = "No face was found, so nothing was judged: that says nothing about th
 _SYNTHETIC = (
     "This run was trained on small synthetic demo videos: its scores of real footage mean nothing."
 )
+_OTHER_BACKEND = (
+    "The faces were found by {here}, those the run was trained on by {there}: they are aligned "
+    "differently, which alone can move the score."
+)
+#: Levels of the report that get lines of their own; a clip and a column of frames are one line.
+_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,12 @@ class VideoReport:
     dropped: tuple[DroppedFrames, ...]
 
     @property
+    def face_backend(self) -> str | None:
+        """Who found the faces, with the version; None where there are none."""
+        version = self.settings["backend_version"]
+        return f"{self.settings['backend']} {version}" if version else None
+
+    @property
     def status(self) -> Status:
         """`no_face` where there is nothing to score."""
         return "ok" if self.tracks else "no_face"
@@ -128,31 +140,33 @@ def write_report(path: Path, report: VideoReport, detector: Detector) -> None:
         "status": report.status,
         "reason": report.reason or None,
         "video_score": _rounded(report.score),
-        "video": asdict(report.video),
+        "limits": limits(report, detector),
+        "video": {key: _rounded(value) for key, value in asdict(report.video).items()},
         "model": _model(detector),
         "code": code_version(),
         "settings": report.settings,
-        "tracks": [_track(track) for track in report.tracks],
         "dropped": [asdict(frames) for frames in report.dropped],
-        "limits": limits(detector, report.status),
+        "tracks": [_track(track) for track in report.tracks],
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text_atomically(path, text + "\n")
+    write_text_atomically(path, _json(content, _DEPTH) + "\n")
 
 
-def limits(detector: Detector, status: Status) -> list[str]:
-    """Say in plain words what the report cannot tell.
+def limits(report: VideoReport, detector: Detector) -> list[str]:
+    """Say in plain words what a report cannot tell.
 
     Args:
-        detector: What scored the video.
-        status: Of the video.
+        report: The scored video.
+        detector: What scored it.
 
     Returns:
         Sentences for the reader, the most important first.
     """
     first = [_SYNTHETIC] if detector.trained_on == "SyntheticDataModule" else []
-    if status == "no_face":
+    if report.status == "no_face":
         first.append(_NO_FACE)
+    here, there = report.face_backend, detector.prepared_by
+    if here and there and here != there:
+        first.append(_OTHER_BACKEND.format(here=here, there=there))
     return [*first, *detector.notes, *_LIMITS]
 
 
@@ -189,12 +203,26 @@ def _track(track: TrackScore) -> dict[str, Any]:
     }
 
 
-def _column(values: NDArray[np.float64]) -> list[float | int | None]:
+def _column(values: NDArray[np.float64]) -> list[Any]:
     return [_rounded(value) for value in values.tolist()]
 
 
-def _rounded(value: float | int | None) -> float | int | None:
-    """Keep six digits; what is no number becomes null, which is what JSON has for it."""
-    if value is None or not math.isfinite(value):
-        return None
-    return round(value, 6) if isinstance(value, float) else value
+def _rounded(value: Any) -> Any:
+    """Keep six digits of a number; what is no number becomes null, which is what JSON has."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _json(value: Any, depth: int, indent: str = "") -> str:
+    """Encode with lines of their own for the outer levels only."""
+    if depth == 0 or not value or not isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = indent + " "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(k)}: {_json(v, depth - 1, inner)}" for k, v in value.items()]
+    else:
+        items = [_json(item, depth - 1, inner) for item in value]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    lines = f",\n{inner}".join(items)
+    return f"{start}\n{inner}{lines}\n{indent}{end}"

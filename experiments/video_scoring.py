@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +42,35 @@ _MAX_BATCH = 64
 _UNKNOWN_FPS = 25.0
 
 
+@dataclass(frozen=True)
+class ScoringOptions:
+    """How a video is scored.
+
+    Attributes:
+        backend: Face backend, as for `make data`.
+        stride: Step between clips in frames; 1 is the official way (FTCN, released inference
+            code), None a quarter of a clip.
+        batch: Clips scored at once; None chooses by the device.
+    """
+
+    backend: str = "mesh"
+    stride: int | None = None
+    batch: int | None = None
+
+    def filled(self, detector: Detector) -> dict[str, Any]:
+        """Give stride, batch and device as they are used with a detector."""
+        return {
+            "stride": self.stride or default_stride(detector.num_frames),
+            "batch": self.batch or default_batch(detector),
+            "device": detector.device.type,
+        }
+
+
 def score_video(
     video: Path,
     detector: Detector,
     work: Path,
-    *,
-    backend: str = "mesh",
-    stride: int | None = None,
-    batch: int | None = None,
+    options: ScoringOptions | None = None,
     tell: Tell = lambda *_: None,
 ) -> VideoReport:
     """Find the faces of a video and score each on its own.
@@ -58,10 +80,7 @@ def score_video(
         detector: What scores.
         work: Folder for the crops of the faces, which may become as large as the video; the
             caller removes it.
-        backend: Face backend, as for `make data`.
-        stride: Step between clips in frames; 1 is the official way (FTCN, released inference
-            code), None a quarter of a clip.
-        batch: Clips scored at once; None chooses by the device.
+        options: How to score.
         tell: Called with what is being done, how much of it is done, and of how much, 0 where
             that is not known.
 
@@ -73,40 +92,23 @@ def score_video(
         WeightsError: If weights of the face backend are missing, or the network has diverged.
         OSError: If the work folder takes no more.
     """
-    stride = stride or default_stride(detector.num_frames)
-    batch = batch or default_batch(detector)
+    options = options or ScoringOptions()
     tell("finding faces", 0, 0)
-    options = PrepareOptions(backend=backend, max_frames=0)
-    found = prepare_video(VideoTask(video.parent, work, video.name, "video", options))
+    prepare = PrepareOptions(backend=options.backend, max_frames=0)
+    found = prepare_video(VideoTask(video.parent, work, video.name, "video", prepare))
     if found["status"] == "unreadable":
         raise DataError(f"{video} cannot be scored: {found['reason']}")
     times_s = frame_times(video, found["num_frames"])
-    versions = set()
+    settings = options.filled(detector) | {"backend_version": None} | prepare.parameters()
     tracks = []
     for number, row in enumerate(found["tracks"]):
-        title = f"scoring face {number + 1} of {len(found['tracks'])}"
+        title = partial(tell, f"scoring face {number + 1} of {len(found['tracks'])}")
         with closing(TrackReader(work / row["path"])) as reader:
-            versions.add(reader.meta.backend_version)
-            tracks.append(
-                score_track(
-                    detector,
-                    reader,
-                    number,
-                    times_s=times_s,
-                    stride=stride,
-                    batch=batch,
-                    tell=partial(tell, title),
-                )
-            )
+            settings["backend_version"] = reader.meta.backend_version
+            tracks.append(_score_track(detector, reader, number, times_s, settings, title))
     return VideoReport(
         video=_facts(video, found, times_s),
-        settings={
-            "stride": stride,
-            "batch": batch,
-            "device": detector.device.type,
-            "backend_version": next(iter(versions), None),
-            **options.parameters(),
-        },
+        settings=settings,
         reason=found["reason"],
         tracks=tuple(tracks),
         dropped=_dropped(found),
@@ -156,41 +158,22 @@ def strided_windows(frame_index: NDArray[np.int64], num_frames: int, stride: int
     return windows
 
 
-def score_track(
+def _score_track(
     detector: Detector,
     reader: TrackReader,
     number: int,
-    *,
     times_s: NDArray[np.float64],
-    stride: int,
-    batch: int,
-    tell: Callable[[int, int], None] = lambda *_: None,
+    settings: dict[str, Any],
+    tell: Callable[[int, int], None],
 ) -> TrackScore:
-    """Score a track in batches; only the crops of one clip are in memory beside a batch of clips.
-
-    Args:
-        detector: What scores.
-        reader: The track.
-        number: Of the track in its video.
-        times_s: Times of all frames of the video in seconds.
-        stride: Step between clips in frames.
-        batch: Clips scored at once.
-        tell: Called with the number of clips done and of all clips of the track.
-
-    Returns:
-        Scores of its clips and frames.
-
-    Raises:
-        DataError: If the track is damaged.
-        WeightsError: If the network gives no finite number.
-    """
+    """Score a track; beside a batch of clips only the crops of one clip are in memory."""
     frame_index = reader.track.frame_index
-    windows = strided_windows(frame_index, detector.num_frames, stride)
+    windows = strided_windows(frame_index, detector.num_frames, settings["stride"])
     positions = np.array([window_positions(frame_index, detector.num_frames, w) for w in windows])
     cutter = _Cutter(reader, detector.image_size)
     prob = np.empty(len(positions))
-    for start in range(0, len(positions), batch):
-        chosen = positions[start : start + batch]
+    for start in range(0, len(positions), settings["batch"]):
+        chosen = positions[start : start + settings["batch"]]
         clips = np.stack([cutter.cut(row.tolist()) for row in chosen])
         logit = detector.score_clips(clips).double()
         if not logit.isfinite().all():
