@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Checkpoints of a run in order of preference: validation chose the first.
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
+_SYNTHETIC = (
+    "this run was trained on small synthetic demo videos: its scores of real footage mean nothing"
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:
         checkpoint_sha256=_sha256(checkpoint),
         data=config["data"],
         device=chosen,
-        notes=notes,
+        notes=(*([_SYNTHETIC] if _is_synthetic(config) else []), *notes),
     )
 
 
@@ -164,6 +167,10 @@ def _read_config(run: Path) -> dict[str, Any]:
         if not isinstance(value, dict) or "class_path" not in value:
             raise UsageError(f"{path} names no {block} class; restore the one the fit wrote")
     return dict(config)
+
+
+def _is_synthetic(config: dict[str, Any]) -> bool:
+    return str(config["data"]["class_path"]).endswith("SyntheticDataModule")
 
 
 def _find_checkpoint(run: Path) -> tuple[Path, tuple[str, ...]]:

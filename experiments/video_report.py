@@ -38,9 +38,6 @@ _LIMITS = (
     "faces, filters and re-recording can move the score either way.",
 )
 _NO_FACE = "No face was found, so nothing was judged: that says nothing about the video."
-_SYNTHETIC = (
-    "This run was trained on small synthetic demo videos: its scores of real footage mean nothing."
-)
 _OTHER_BACKEND = (
     "The faces were found by {here}, those the run was trained on by {there}: they are aligned "
     "differently, which alone can move the score."
@@ -161,13 +158,13 @@ def limits(report: VideoReport, detector: Detector) -> list[str]:
     Returns:
         Sentences for the reader, the most important first.
     """
-    first = [_SYNTHETIC] if detector.trained_on == "SyntheticDataModule" else []
+    first = list(detector.notes)
     if report.status == "no_face":
         first.append(_NO_FACE)
     here, there = report.face_backend, detector.prepared_by
     if here and there and here != there:
         first.append(_OTHER_BACKEND.format(here=here, there=there))
-    return [*first, *detector.notes, *_LIMITS]
+    return [*first, *_LIMITS]
 
 
 def _model(detector: Detector) -> dict[str, Any]:

@@ -172,13 +172,16 @@ def test_another_face_backend_than_the_run_s_is_said(
         assert any("trained on by mesh 1" in text for text in report["limits"]) == said
 
 
-def test_a_run_on_demo_data_warns_first(video: Path, tmp_path: Path) -> None:
+def test_a_run_on_demo_data_warns_first(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = write_run(tmp_path / "run", CASE)
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("FolderData", "SyntheticData"))
     give_faces(video, {LEFT: range(8)})
     report = score(video, run, tmp_path / "out")
     assert "scores of real footage mean nothing" in report["limits"][0]
+    assert "note: this run was trained on small synthetic demo videos" in capsys.readouterr().out
 
 
 def test_clips_have_frames_and_times(video: Path, run: Path, tmp_path: Path) -> None:
