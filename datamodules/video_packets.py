@@ -93,35 +93,23 @@ def scan_packets(path: Path) -> PacketScan:
 
     with open_container(path) as container:
         stream = video_stream(container, path)
-        shown: list[int | None] = []
-        keys: list[int] = []
-        tally = _Tally()
+        tally = _Tally(stream.index)
         error = ""
         try:
             for packet in container.demux():
                 tally.count(packet)
-                if packet.stream_index != stream.index or not packet.size:
-                    continue
-                if packet.is_keyframe and packet.pts is not None:
-                    keys.append(packet.pts)
-                tally.leading += bool(keys and packet.pts is not None and packet.pts < keys[-1])
-                tally.hidden += packet.is_discard
-                tally.packets += 1
-                tally.last_dts = max(tally.last_dts, packet.dts or 0)
-                if not packet.is_discard:
-                    shown.append(packet.pts)
         except av.error.FFmpegError as failure:
             error = short_reason(failure)
-        pts = np.array(sorted(p for p in shown if p is not None), np.int64)
-        complete = len(pts) == len(shown) == len(np.unique(pts)) > 0
-        intra_only = len(keys) == tally.packets
+        pts = np.array(sorted(p for p in tally.shown if p is not None), np.int64)
+        complete = len(pts) == len(tally.shown) == len(np.unique(pts)) > 0
+        intra_only = len(tally.keys) == tally.packets
         known = container.format.name.split(",")[0] in _EXACT_FORMATS
         return PacketScan(
             pts=pts if complete else pts[:0],
-            key_pts=np.array(sorted(keys), np.int64),
+            key_pts=np.array(sorted(tally.keys), np.int64),
             time_base=float(stream.time_base),
             num_packets=tally.packets,
-            hidden=tally.hidden,
+            hidden=tally.packets - len(tally.shown),
             leading=tally.leading,
             exact=bool(complete and (known or intra_only)),
             declared_fps=float(stream.average_rate or 0),
@@ -134,23 +122,37 @@ def scan_packets(path: Path) -> PacketScan:
 
 
 class _Tally:
-    """Counts kept while demuxing."""
+    """What is counted while demuxing."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream_index: int) -> None:
+        self._index = stream_index
         self.packets = 0
-        self.hidden = 0
+        self.shown: list[int | None] = []
+        self.keys: list[int] = []
         self.leading = 0
         self.last_dts = 0
         self.cut = False
         self.end_s: dict[int, float] = {}
 
     def count(self, packet: Any) -> None:
-        """Note how far a packet's stream reaches, and whether the packet is whole."""
-        self.cut |= bool(packet.size and packet.is_corrupt)
-        if packet.pts is not None and packet.time_base:
-            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+        """Note how far the packet's stream reaches, and more of a packet of the video."""
+        pts = packet.pts
+        if pts is not None and packet.time_base:
+            end = float((pts + (packet.duration or 0)) * packet.time_base)
             index = packet.stream_index
             self.end_s[index] = max(end, self.end_s.get(index, 0.0))
+        if packet.stream_index == self._index and packet.size:
+            self._count_picture(packet, pts)
+
+    def _count_picture(self, packet: Any, pts: int | None) -> None:
+        self.packets += 1
+        self.cut |= packet.is_corrupt
+        self.last_dts = max(self.last_dts, packet.dts or 0)
+        if packet.is_keyframe and pts is not None:
+            self.keys.append(pts)
+        self.leading += bool(self.keys and pts is not None and pts < self.keys[-1])
+        if not packet.is_discard:
+            self.shown.append(pts)
 
     def missing_end(self, container: Any, stream: Any) -> str:
         """Compare the last packet with the declared duration.
@@ -160,7 +162,7 @@ class _Tally:
         """
         if stream.duration is not None:
             declared = float(stream.duration * stream.time_base)
-            reached = self.end_s.get(stream.index, 0.0)
+            reached = self.end_s.get(self._index, 0.0)
         else:
             # Matroska declares one duration for all streams, in microseconds
             declared = (container.duration or 0) / 1e6

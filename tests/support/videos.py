@@ -7,7 +7,7 @@ one it is instead of trusting the decoder that is being tested.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 #: Bits of the bar code: enough for 4096 frames, wide enough to survive any codec at 96 pixels.
 CODE_BITS = 12
-
-Picture = Callable[[int, int, int], NDArray[np.uint8]]
 
 _ENCODER_OPTIONS = {
     "libx265": {"x265-params": "log-level=none"},
@@ -91,7 +89,6 @@ def write_video(
     rotation: int = 0,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
-    picture: Picture = coded_frame,
 ) -> Path:
     """Encode frames that show their number.
 
@@ -109,7 +106,6 @@ def write_video(
         rotation: Degrees by which a player must turn the stored picture clockwise.
         options: Further options of the encoder.
         container_options: Options of the muxer, for example `movflags`.
-        picture: Draws frame (index, height, width).
 
     Returns:
         `path`.
@@ -121,23 +117,33 @@ def write_video(
         turned = rotation % 180 != 0
         stream.width, stream.height = (height, width) if turned else (width, height)
         stream.pix_fmt = pix_fmt
-        stream.codec_context.gop_size = gop
-        stream.codec_context.max_b_frames = b_frames
-        stream.codec_context.thread_count = 1
-        if pix_fmt.startswith("yuvj"):
-            stream.codec_context.color_range = 2  # full range, which the encoder insists on
-        for index in range(num_frames):
-            upright = picture(index, height, width)
-            # stored lying on its side, so that turning it clockwise makes it upright
-            stored = np.ascontiguousarray(np.rot90(upright, rotation // 90))
-            frame = av.VideoFrame.from_ndarray(stored, format="rgb24")
-            frame.pts = index if ticks is None else ticks[index]
-            frame.time_base = Fraction(1, fps)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        _set_up(stream.codec_context, gop, b_frames, full_range=pix_fmt.startswith("yuvj"))
+        pictures = (coded_frame(index, height, width) for index in range(num_frames))
+        # stored lying on its side, so that turning it clockwise makes it upright
+        stored = (np.rot90(picture, rotation // 90) for picture in pictures)
+        _encode(container, stream, stored, ticks or range(num_frames), fps)
     if rotation:
         _write_rotation(path, rotation)
     return path
+
+
+def _set_up(encoder: Any, gop: int, b_frames: int, full_range: bool) -> None:
+    encoder.gop_size = gop
+    encoder.max_b_frames = b_frames
+    encoder.thread_count = 1
+    if full_range:
+        encoder.color_range = 2  # the mjpeg encoder insists on being told
+
+
+def _encode(
+    container: Any, stream: Any, pictures: Iterable[NDArray[Any]], ticks: Sequence[int], fps: int
+) -> None:
+    for picture, tick in zip(pictures, ticks, strict=False):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame.pts = tick
+        frame.time_base = Fraction(1, fps)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
 
 
 def _write_rotation(path: Path, degrees: int) -> None:
