@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules import VideoDataModule
 from experiments.errors import UsageError
-from experiments.loggers import make_loggers, quieten
+from experiments.loggers import finish_loggers, make_loggers, quieten
 from experiments.summary import print_summary
 from lightning_modules import ForgeryModule
 
@@ -54,6 +55,7 @@ class ForgeryCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse our expanded arguments, not the process's: DDP children expand their own."""
+        assert isinstance(args, list)
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
@@ -91,7 +93,9 @@ class ForgeryCLI(LightningCLI):
         if changing and trainer.get("strategy") == "ddp":
             # Parameters come and go between steps; plain DDP would wait for their gradients.
             kwargs["strategy"] = "ddp_find_unused_parameters_true"
-        if trainer.get("logger") in (None, True) and not trainer.get("fast_dev_run"):
+        if trainer.get("fast_dev_run"):
+            kwargs["logger"] = CSVLogger(str(self.folder))  # Lightning puts a dummy in its place
+        elif trainer.get("logger") in (None, True):
             kwargs["logger"] = make_loggers(self.typed, self.folder, self.subcommand or "fit")
         if trainer.get("enable_progress_bar") is not False and not any(
             isinstance(c, ProgressBar) for c in callbacks
@@ -123,9 +127,16 @@ def run_stage(typed: Shorthand, args: list[str], folder: Path) -> None:
         args: Arguments for the parser, the stage first.
         folder: Where the run writes.
     """
-    quieten()
-    cli = ForgeryCLI(typed, folder, args)
-    trainer = cli.trainer
+    quieten(typed.stage)
+    try:
+        cli = ForgeryCLI(typed, folder, args)
+        _test_and_summarise(cli)
+    finally:
+        finish_loggers()
+
+
+def _test_and_summarise(cli: ForgeryCLI) -> None:
+    trainer, typed = cli.trainer, cli.typed
     if typed.stage == "fit" and "no_test" not in typed.flags and not trainer.interrupted:
         trainer.test(
             cli.model,
@@ -133,12 +144,12 @@ def run_stage(typed: Shorthand, args: list[str], folder: Path) -> None:
             ckpt_path=_tested_checkpoint(trainer),
             verbose=False,  # our table follows
         )
-    if typed.stage != "predict":
-        print_summary(trainer, cli.datamodule, folder)
+    if typed.stage != "predict" and not getattr(trainer, "fast_dev_run", False):
+        print_summary(trainer, cli.datamodule, cli.folder)
 
 
 def _tested_checkpoint(trainer: Trainer) -> str | None:
-    if trainer.fast_dev_run:
+    if getattr(trainer, "fast_dev_run", False):
         return None
     best = next(
         c

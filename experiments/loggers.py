@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import netrc
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,22 @@ def make_loggers(typed: Shorthand, folder: Path, stage: str) -> list[Logger]:
     return loggers
 
 
-def quieten() -> None:
-    """Drop notices that a user of the suite can do nothing about; warnings of substance stay."""
+def finish_loggers() -> None:
+    """Close the W&B run of this process, so that the next run in it starts its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
+def quieten(stage: str) -> None:
+    """Drop notices that a user of the suite can do nothing about; warnings of substance stay.
+
+    Args:
+        stage: Lightning stage.
+    """
+    if stage != "fit":
+        # An evaluation writes elsewhere than the fit did, and saves no checkpoint.
+        warnings.filterwarnings("ignore", "The dirpath has changed from.*")
     # What is logged is the same on all ranks already: the metric gathers by itself.
     warnings.filterwarnings("ignore", ".*sync_dist=True.*")
     # Loaders are sized on purpose, and a demo's epoch may be shorter than the logging interval.

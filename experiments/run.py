@@ -61,15 +61,21 @@ def fail(error: Exception) -> int:
 def _run(typed: Shorthand, arguments: list[str]) -> int:
     # A wheel that is not installed must not be looked up on the network when it is imported.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     from callbacks import LedgerError
     from datamodules.errors import DataError
     from experiments.cli import run_stage
     from weights.errors import WeightsError
 
+    mendable = (
+        *(DataError, WeightsError, UsageError, LedgerError),
+        *(MisconfigurationException, FloatingPointError, OSError),
+    )
     folder = run_folder(typed)
     try:
         run_stage(typed, arguments, folder)
-    except (DataError, WeightsError, UsageError, LedgerError, FloatingPointError, OSError) as error:
+    except mendable as error:
         return fail(error)
     return 0
 

@@ -155,7 +155,7 @@ class ForgeryModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser, and step the schedule with every optimiser step."""
         # The callable's type names parameters only, but every torch optimiser takes groups.
-        optimizer = self.optimizer(self.parameter_groups())  # type: ignore[arg-type]
+        optimizer = self.optimizer(self.parameter_groups())
         if self.lr_schedule is None:
             return optimizer
         total = max(1, int(self.trainer.estimated_stepping_batches))

@@ -1,0 +1,139 @@
+"""A run from the command line: what it leaves, and what it says to mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.evaluate import main as evaluate
+from experiments.run import main
+from experiments.run_folder import ENVIRONMENT
+from tests.support.stores import write_store
+
+SMALL = (
+    *("--gpus", "0"),
+    "--data.init_args.num_frames=4",
+    "--data.init_args.image_size=32",
+    "--data.init_args.batch_size=4",
+    "--data.init_args.num_workers=0",
+    "--trainer.max_epochs=1",
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run") / "store"
+    counts = {(split, label): 2 for split in ("train", "val", "test") for label in (0, 1)}
+    write_store(root, counts)  # type: ignore[arg-type]
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(ENVIRONMENT, raising=False)
+        patch.delenv("WANDB_API_KEY", raising=False)
+        patch.chdir(folder.parent)
+        assert main(["fit", "--root", str(store), "--run", str(folder), *SMALL]) == 0
+        patch.delenv(ENVIRONMENT, raising=False)
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_fit_leaves_everything_in_its_folder(run: Path) -> None:
+    assert (run / "config.yaml").is_file()
+    assert (run / "record.json").is_file()
+    assert (run / "metrics" / "metrics.csv").is_file()
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list((run / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(rows(run / "scores" / "test-videos.csv")) == 4
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    assert metrics["num_videos"] == 4
+    assert {"clip_auc", "video_auc", "video_eer", "video_ap", "video_auc_low"} <= metrics.keys()
+
+
+def test_evaluating_again_gives_the_same_numbers(run: Path) -> None:
+    before = (run / "metrics.json").read_text()
+    assert evaluate(["--run", str(run), "--gpus", "0"]) == 0
+    (again,) = (run / "test").iterdir()
+    assert json.loads((again / "metrics.json").read_text())["test"] == json.loads(before)["test"]
+    assert (run / "metrics.json").read_text() == before
+    first, second = rows(run / "scores" / "test.csv"), rows(again / "scores" / "test.csv")
+    assert [r["logit"] for r in first] == [r["logit"] for r in second]
+    assert [r["checkpoint"] for r in first] == [r["checkpoint"] for r in second]
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run, expect a refusal, and return its one line."""
+    capsys.readouterr()
+    try:
+        code = main(words)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def test_a_wrong_key_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = said(["fit", "--root", str(store), "--model.init_args.widht=3"], capsys)
+    assert "widht" in error
+
+
+def test_a_wrong_key_in_a_yaml_is_named(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("data: {init_args: {batchsize: 3}}\n")
+    assert "batchsize" in said(["fit", "--root", str(store), "--config", str(own)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("setting", "part"),
+    [
+        ("--data.init_args.num_frames=5", "5 frames"),
+        ("--data.init_args.num_frames=34", "34 frames"),
+        ("--data.init_args.image_size=8", "8 x 8"),
+        ("--model.init_args.lr_schedule.init_args.warmup_fraction=2", "warmup_fraction"),
+    ],
+)
+def test_a_value_the_network_cannot_take(
+    setting: str, part: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = said(["fit", "--root", str(store), "--run", str(tmp_path), *SMALL, setting], capsys)
+    assert part in error
+    assert error.count("\n") == 1
+
+
+def test_a_root_that_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = said(["fit", "--root", str(tmp_path), "--run", str(tmp_path / "r"), *SMALL], capsys)
+    assert "make data" in error
+    assert error.count("\n") == 1
+
+
+def test_weights_that_are_no_weights(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"not a checkpoint")
+    words = ["fit", "--root", str(store), "--run", str(tmp_path / "r"), *SMALL]
+    error = said([*words, "--weights", str(weights)], capsys)
+    assert str(weights) in error
+
+
+def test_a_checkpoint_of_another_structure(
+    run: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["test", "--root", str(store), *SMALL[:-1], "--model.init_args.structure=paper"]
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    error = said([*words, "--checkpoint", str(checkpoint)], capsys)
+    assert "does not fit" in error
