@@ -49,17 +49,22 @@ def store_tracks(
         for frame_index, face in zip(track.frame_index, track.faces, strict=True):
             wanted[frame_index].append((number, face))
     last = max(wanted, default=-1)
-    blurs: list[list[float]] = [[] for _ in tracks]
     with _Writers(tracks, folder, meta) as writers:
         for frame_index, frame in enumerate(frames):
             for number, face in wanted.get(frame_index, ()):
                 writers.add(number, frame_index, frame, face)
-                blurs[number].append(_laplacian_variance(frame, face))
             if frame_index >= last:
                 break
     return [
-        _figures(track, blur, folder / f"{number}.zip")
-        for number, (track, blur) in enumerate(zip(tracks, blurs, strict=True))
+        {
+            "path": f"{number}.zip",
+            "num_bytes": (folder / f"{number}.zip").stat().st_size,
+            "first_frame": track.frame_index[0],
+            "last_frame": track.frame_index[-1],
+            "num_frames": len(track),
+            **writers.figures[number],
+        }
+        for number, track in enumerate(tracks)
     ]
 
 
@@ -77,6 +82,8 @@ class _Writers:
         self._folder = folder
         self._meta = meta
         self._open: dict[int, tuple[TrackWriter, ExitStack]] = {}
+        self._blurs: dict[int, list[float]] = defaultdict(list)
+        self.figures: dict[int, dict[str, float]] = {}
 
     def __enter__(self) -> _Writers:
         return self
@@ -97,8 +104,16 @@ class _Writers:
             points68=face.points68,
             score=face.score,
         )
+        self._blurs[number].append(_laplacian_variance(frame, face))
         if frame_index == self._tracks[number].frame_index[-1]:
-            self._open.pop(number)[1].close()
+            self._close(number)
+
+    def _close(self, number: int) -> None:
+        """End a track at its last face."""
+        writer, stack = self._open.pop(number)
+        writer.figures = _figures(self._tracks[number], self._blurs.pop(number))
+        self.figures[number] = writer.figures
+        stack.close()
 
     def __exit__(self, *error: Any) -> None:
         # Only after an error is any still open; what it had written is taken away.
@@ -117,17 +132,12 @@ def _laplacian_variance(frame: NDArray[np.uint8], face: Face) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
-def _figures(track: LinkedTrack[Face], blur: Sequence[float], path: Path) -> dict[str, Any]:
-    """Describe a stored track."""
+def _figures(track: LinkedTrack[Face], blurs: Sequence[float]) -> dict[str, float]:
+    """Describe the quality of a track."""
     boxes = np.stack([face.box for face in track.faces])
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     return {
-        "path": path.name,
-        "num_bytes": path.stat().st_size,
-        "first_frame": track.frame_index[0],
-        "last_frame": track.frame_index[-1],
-        "num_frames": len(track),
         "face_px": round(float(np.median(sides)), 1),
         "score": round(float(np.mean([face.score for face in track.faces])), 3),
-        "blur": round(float(np.mean(blur)), 1),
+        "blur": round(float(np.mean(blurs)), 1),
     }

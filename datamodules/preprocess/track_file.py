@@ -87,9 +87,13 @@ class TrackWriter:
     Args:
         path: The zip to write; its folder is made if it is missing.
         meta: Where the track came from, and how to encode its frames.
+
+    Attributes:
+        figures: Quality of the track by name, to be filled in before the end.
     """
 
     def __init__(self, path: Path, meta: TrackMeta) -> None:
+        self.figures: dict[str, float] = {}
         self._path = path
         self._meta = meta
         self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in _ARRAYS}
@@ -181,7 +185,8 @@ class TrackWriter:
         arrays: dict[str, Any] = {name: np.stack(rows) for name, rows in self._rows.items()}
         np.savez(points, **arrays)
         self._put("points.npz", points.getvalue())
-        about = {"format_version": FORMAT_VERSION, **asdict(self._meta), "members": self._checksums}
+        about = {"format_version": FORMAT_VERSION, **asdict(self._meta), "figures": self.figures}
+        about["members"] = self._checksums
         self._put("track.json", json.dumps(about, indent=1, sort_keys=True).encode())
         assert self._zip is not None
         self._zip.close()
@@ -220,6 +225,11 @@ class TrackReader:
             return TrackMeta(**{field.name: about[field.name] for field in fields(TrackMeta)})
         except KeyError as error:
             raise self._damage(f"track.json lacks {error}") from error
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Quality of the track by name, as its writer was told."""
+        return dict(self._about.get("figures", {}))
 
     @cached_property
     def track(self) -> FaceTrack:

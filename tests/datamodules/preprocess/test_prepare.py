@@ -91,6 +91,8 @@ def test_store_holds_what_was_in_the_videos(raw: Path, prepared: Path) -> None:
     assert no_leftovers(prepared)
     for track in (track for r in store.records for track in r.tracks):
         store.reader(track).verify()
+    figures = store.reader(record.tracks[0]).figures
+    assert (figures["face_px"], figures["score"]) == (30.0, 0.9)
 
 
 def test_crops_are_the_big_boxes_of_the_frames(raw: Path, prepared: Path) -> None:
