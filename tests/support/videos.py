@@ -98,11 +98,11 @@ def write_video(
         fps: Frames a second.
         height: Height of the upright picture in pixels.
         width: Width of the upright picture in pixels.
-        codec: Encoder, for example `libx264`, `libx265`, `libvpx-vp9`, `mjpeg`.
+        codec: Encoder.
         pix_fmt: Pixel format of the stream.
         gop: Largest distance of key frames.
         b_frames: Largest number of B-frames in a row.
-        ticks: Time of each frame in units of 1/fps, ascending, for a variable frame rate.
+        ticks: Time of each frame in units of 1/fps, for a variable frame rate.
         rotation: Degrees by which a player must turn the stored picture clockwise.
         options: Further options of the encoder.
         container_options: Options of the muxer, for example `movflags`.
@@ -114,10 +114,8 @@ def write_video(
         stream: Any = container.add_stream(
             codec, rate=fps, options=_ENCODER_OPTIONS.get(codec, {}) | (options or {})
         )
-        turned = rotation % 180 != 0
-        stream.width, stream.height = (height, width) if turned else (width, height)
-        stream.pix_fmt = pix_fmt
-        _set_up(stream.codec_context, gop, b_frames, full_range=pix_fmt.startswith("yuvj"))
+        size = (width, height) if rotation % 180 == 0 else (height, width)
+        _set_up(stream, size, pix_fmt, gop, b_frames)
         pictures = (coded_frame(index, height, width) for index in range(num_frames))
         # stored lying on its side, so that turning it clockwise makes it upright
         stored = (np.rot90(picture, rotation // 90) for picture in pictures)
@@ -127,12 +125,14 @@ def write_video(
     return path
 
 
-def _set_up(encoder: Any, gop: int, b_frames: int, full_range: bool) -> None:
-    encoder.gop_size = gop
-    encoder.max_b_frames = b_frames
-    encoder.thread_count = 1
-    if full_range:
-        encoder.color_range = 2  # the mjpeg encoder insists on being told
+def _set_up(stream: Any, size: tuple[int, int], pix_fmt: str, gop: int, b_frames: int) -> None:
+    stream.width, stream.height = size
+    stream.pix_fmt = pix_fmt
+    stream.codec_context.gop_size = gop
+    stream.codec_context.max_b_frames = b_frames
+    stream.codec_context.thread_count = 1
+    if pix_fmt.startswith("yuvj"):
+        stream.codec_context.color_range = 2  # full range: the mjpeg encoder insists on it
 
 
 def _encode(
