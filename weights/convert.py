@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weights.errors import WeightsError
-
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each entry of a state dict."""
 
@@ -115,18 +113,25 @@ FTCN_TT_RENAMES: tuple[Rename, ...] = (
 
 def _ftcn_tt_structure(shapes: Shapes) -> dict[str, Any]:
     """Read structure, width, depth and the longest clip off an official FTCN+TT state dict."""
-    stem = shapes.get("resnet.s1.pathway0_stem.conv.weight", (64,))
-    table = shapes.get(_HEAD + "pos_embedding", (1, 17, 1024))
-    numbers = (re.match(r"resnet\.head\.time_T\.transformer\.layers\.(\d+)\.", k) for k in shapes)
-    if not stem or len(table) != 3:
-        raise WeightsError("The stem or the position table of these FTCN+TT weights is no tensor.")
+    # Three witnesses, so that one damaged entry is found as such and not taken for the width.
+    widths = [64] + [
+        shapes[key][-1] // factor
+        for key, factor in (
+            ("resnet.s1.pathway0_stem.bn.0.weight", 1),
+            ("resnet.s2.pathway0_res0.branch1_bn.weight", 4),
+            (_HEAD + "cls_token", 16),
+        )
+        if shapes.get(key)
+    ]
+    layer = re.compile(re.escape(_HEAD) + r"transformer\.layers\.(\d+)\..+")
+    layers = [int(match[1]) for match in map(layer.fullmatch, shapes) if match]
+    positions = shapes.get(_HEAD + "pos_embedding", ())
+    projected = any(key.startswith("resnet.head.fc.") for key in shapes)
     return {
-        "structure": "paper"
-        if any(k.startswith("resnet.head.fc.") for k in shapes)
-        else "released",
-        "width": stem[0],
-        "depth": 1 + max((int(number[1]) for number in numbers if number), default=0),
-        "max_frames": 2 * (table[1] - 1),
+        "structure": "paper" if projected else "released",
+        "width": max(widths, key=widths.count),
+        "depth": 1 + max(layers, default=0),
+        "max_frames": 2 * (positions[1] - 1) if len(positions) == 3 else 32,
     }
 
 

@@ -42,7 +42,12 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"There is no weight file {path}.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:
+        raise WeightsError(
+            f"{path} was not written by torch.save, or holds more than tensors and plain values "
+            "(which is refused, because it could run code)."
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(f"{path} cannot be read as weights: {reason[0]}") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):

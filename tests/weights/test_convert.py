@@ -1,0 +1,80 @@
+"""Official layouts: names, and what the shapes say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_modules.backbones.ftcn import FTCNNetwork
+from weights.convert import LAYOUTS, MARKERS, recognise
+from weights.golden_numbers import read_golden
+
+LAYOUT = LAYOUTS["ftcn_tt"]
+
+
+def official_shapes() -> dict[str, tuple[int, ...]]:
+    return {key: tuple(shape) for key, shape, _ in read_golden("ftcn_tt.json")["state_dict"]}
+
+
+def test_our_275_keys_are_the_official_ones_renamed() -> None:
+    with torch.device("meta"):
+        state = FTCNNetwork().state_dict()
+    renamed = {LAYOUT.official_key(key): tuple(value.shape) for key, value in state.items()}
+    assert len(renamed) == 275
+    assert renamed == official_shapes()
+
+
+def test_paper_structure_has_the_official_head() -> None:
+    with torch.device("meta"):
+        state = FTCNNetwork("paper").state_dict()
+    renamed = {LAYOUT.official_key(key): list(value.shape) for key, value in state.items()}
+    golden = read_golden("ftcn_tt.json")["paper_structure_variant"]["head_keys"]
+    for key, shape, _ in golden:
+        assert renamed[key] == shape
+    assert "resnet.s5.pathway0_res0.branch2.b_bn.0.running_var" in renamed
+    assert "resnet.s5.pathway0_res1.branch2.b_bn.running_var" in renamed
+
+
+def test_an_unknown_key_is_not_translated_by_chance() -> None:
+    with pytest.raises(KeyError, match=r"backbone\.stem\.extra"):
+        LAYOUT.official_key("backbone.stem.extra")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"structure": "released", "width": 64, "depth": 1, "max_frames": 32},
+        {"structure": "paper", "width": 64, "depth": 1, "max_frames": 32},
+        {"structure": "released", "width": 8, "depth": 3, "max_frames": 64},
+    ],
+)
+def test_structure_is_read_off_the_shapes(arguments: dict[str, object]) -> None:
+    with torch.device("meta"):
+        state = FTCNNetwork(**arguments, num_frames=8).state_dict()  # type: ignore[arg-type]
+    shapes = {LAYOUT.official_key(key): tuple(value.shape) for key, value in state.items()}
+    assert LAYOUT.structure(shapes) == arguments
+
+
+def test_one_damaged_entry_does_not_change_the_structure() -> None:
+    shapes = official_shapes()
+    shapes["resnet.s1.pathway0_stem.bn.0.weight"] = (3,)
+    del shapes["resnet.head.time_T.pos_embedding"]
+    assert LAYOUT.structure(shapes) == {
+        "structure": "released",
+        "width": 64,
+        "depth": 1,
+        "max_frames": 32,
+    }
+
+
+def test_methods_are_told_apart_by_their_keys() -> None:
+    keys = {
+        "ftcn_tt": official_shapes(),
+        "altfreezing": {key: () for key, *_ in read_golden("altfreezing.json")["state_dict"]},
+        "hff": read_golden("hff_two_stream.json")["state_dict_shapes"],
+        "sta": {"backbone.transformer.resblocks.0.Adapter.down.weight": ()},
+    }
+    assert set(keys) == set(MARKERS)
+    for method, names in keys.items():
+        assert recognise(names) == method
+    assert recognise({"conv.weight": ()}) is None
