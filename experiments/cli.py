@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import ArgumentError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules import VideoDataModule
-from experiments.errors import UsageError
+from experiments.errors import UsageError, parser_reason
 from experiments.loggers import finish_loggers, make_loggers, quieten
+from experiments.shorthand import STAGES
 from experiments.summary import print_summary
 from lightning_modules import ForgeryModule
 
@@ -44,6 +46,9 @@ class ForgeryCLI(LightningCLI):
             save_config_callback=None,
             # A module builds its own optimiser from the callable in its YAML.
             auto_configure_optimizers=False,
+            # A mistake is raised, and said in one line, not in a page of usage.
+            parser_kwargs={name: {"exit_on_error": False} for name in STAGES}
+            | {"exit_on_error": False},
             args=args,
         )
 
@@ -54,9 +59,19 @@ class ForgeryCLI(LightningCLI):
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse our expanded arguments, not the process's: DDP children expand their own."""
+        """Parse our expanded arguments, not the process's: DDP children expand their own.
+
+        Raises:
+            UsageError: If a key or value is none of the parser's.
+        """
         assert isinstance(args, list)
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise UsageError(
+                f"{parser_reason(str(error))}; every setting: "
+                f"python -m experiments.run {self.typed.stage} --print_config"
+            ) from error
 
     def _parse_ckpt_path(self) -> None:
         """Leave the model's arguments to the configuration; checkpoints carry tensors only."""

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from datamodules.preprocess.store import INFO_NAME
 from datamodules.schema import normalise_clip
-from experiments.errors import UsageError
+from experiments.errors import UsageError, parser_reason
 from lightning_modules import ForgeryModule
 from weights.errors import WeightsError
 
@@ -201,16 +201,10 @@ def _build(config: dict[str, Any], run: Path) -> ForgeryModule:
     try:
         model = parser.instantiate(parser.parse_object({"model": block})).model
     except (ArgumentError, ValueError, TypeError) as error:
-        reason = _parser_reason(str(error))
+        reason = parser_reason(str(error))
         raise UsageError(f"{run / 'config.yaml'} builds no method here: {reason}") from error
     assert isinstance(model, ForgeryModule)
     return model
-
-
-def _parser_reason(text: str) -> str:
-    """Pick the reason out of a parser's report, which shows all that it tried and was given."""
-    tried = text.partition("Errors:")[2].partition("- Expected a <class 'NoneType'>")[0]
-    return " ".join((tried or text).split()).removeprefix("- ")
 
 
 def _load_weights(model: ForgeryModule, path: Path) -> None:

@@ -1,5 +1,24 @@
 """Errors of the programs that a user can mend."""
 
+from __future__ import annotations
+
+import re
+
 
 class UsageError(Exception):
     """Say in one line what was typed, what is wrong with it, and what to type instead."""
+
+
+def parser_reason(text: str) -> str:
+    """Pick the reason out of a parser's report, which shows all that it tried and was given.
+
+    Args:
+        text: What jsonargparse says.
+
+    Returns:
+        The reason in one line.
+    """
+    tried = text.partition("Errors:")[2].partition("- Expected a <class 'NoneType'>")[0]
+    key = re.search(r'Parser key "([^"]+)"', text)
+    reason = " ".join((tried or text).split()).removeprefix("- ")
+    return f"{key[1]}: {reason}" if key and key[1] not in reason else reason

@@ -34,13 +34,19 @@ def make_loggers(typed: Shorthand, folder: Path, stage: str) -> list[Logger]:
         a server that does not answer turns it offline: a run never fails for its tracking.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    loggers: list[Logger] = [CSVLogger(str(folder), name="metrics", version="")]
+    loggers: list[Logger] = [CSVLogger(str(folder), name=_new_name(folder), version="")]
     mode = typed.options.get("wandb", "auto")
     if mode == "off":
         return loggers
     offline = mode == "offline" or (mode == "auto" and not _has_key())
     loggers.append(_wandb(typed, folder, stage, offline))
     return loggers
+
+
+def _new_name(folder: Path) -> str:
+    # A CSV logger deletes what it finds; a resumed run must not lose what came before.
+    names = ["metrics", *(f"metrics-{k}" for k in range(2, 10_000))]
+    return next(name for name in names if not (folder / name / "metrics.csv").exists())
 
 
 def finish_loggers() -> None:
