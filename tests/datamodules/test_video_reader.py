@@ -205,7 +205,7 @@ def test_frames_left_out_in_silence_are_noticed(folder: Path) -> None:
     filler = (size - 4).to_bytes(4, "big") + b"\x4c\x01" + b"\xff" * (size - 7) + b"\x80"
     content[start : start + size] = filler
     path.write_bytes(bytes(content))
-    with pytest.raises(DamagedVideoError, match=r"decodes 15 of 30 frames .*frames are lost"):
+    with pytest.raises(DamagedVideoError, match=r"decodes 15 of 30 frames .* are lost"):
         probe_video(path)
     assert probe_video(path, allow_damaged=True).num_frames == 15
 
