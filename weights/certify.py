@@ -270,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         findings = certify(options.method, quick=options.quick)
     except WeightsError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stdout.write(render(findings) + "\n")
     return 0 if all(finding.passed for finding in findings) else 1

@@ -14,7 +14,6 @@ of its temporal convolution. The rest is computed again, tile by tile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -24,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from lightning_modules.backbones import rows as rw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class Layer(NamedTuple):
@@ -39,6 +38,10 @@ class Layer(NamedTuple):
     weight: Tensor
     gamma: Tensor
     beta: Tensor
+
+
+Statistics = tuple[Tensor, Tensor]
+"""Batch mean and variance in front of a norm, both of shape (C',)."""
 
 
 class PointwiseGradient(NamedTuple):
@@ -63,29 +66,30 @@ class PointwiseGradient(NamedTuple):
         return carried.add_(rw.convolve(rows, self.coupling))
 
 
-@dataclass
 class PointwiseLayer:
     """A pointwise convolution whose batch norm takes its statistics from the input's moments.
 
-    Attributes:
+    Args:
         layer: The weights.
         moments: Of the input.
+        statistics: Batch mean and variance in front of the norm, both of shape (C',): what
+            `rows.statistics_of_pointwise` makes of the moments.
         eps: Of the norm.
     """
 
-    layer: Layer
-    moments: rw.Moments
-    eps: float
-    _weight_grads: list[Tensor] = field(default_factory=list)
-    _bias_grads: list[Tensor] = field(default_factory=list)
-
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Give batch mean and variance in front of the norm, both of shape (C',)."""
-        return rw.statistics_of_pointwise(self.layer.weight, *self.moments[:2])
+    def __init__(
+        self, layer: Layer, moments: rw.Moments, statistics: Statistics, eps: float
+    ) -> None:
+        self.layer = layer
+        self.moments = moments
+        self.statistics = statistics
+        self.eps = eps
+        self._weight_grads: list[Tensor] = []
+        self._bias_grads: list[Tensor] = []
 
     def folded(self) -> rw.Folded:
         """Fold the norm into the convolution."""
-        return rw.fold_norm(*self.layer, *self.statistics(), self.eps)
+        return rw.fold_norm(*self.layer, *self.statistics, self.eps)
 
     def collect(self, rows: Tensor, gradient: Tensor) -> None:
         """Take a tile's input (N, T, W, C) and output gradient (N, T, W, C') into account."""
@@ -94,17 +98,25 @@ class PointwiseLayer:
 
     def gradient(self) -> PointwiseGradient:
         """Turn what was collected over all tiles into gradients of the weights and the input."""
-        leaves = [tensor.detach().requires_grad_() for tensor in (*self.layer, *self.moments[:2])]
-        moments = rw.Moments(leaves[3], leaves[4], self.moments.num_positions)
+        leaves = [tensor.detach().requires_grad_() for tensor in (*self.layer, *self.statistics)]
+        weight, gamma, beta, mean, variance = leaves
         with torch.enable_grad():
-            folded = PointwiseLayer(Layer(*leaves[:3]), moments, self.eps).folded()
-        *layer_grads, mean_grad, covariance_grad = torch.autograd.grad(
+            folded = rw.fold_norm(weight, gamma, beta, mean, variance, self.eps)
+        weight_grad, gamma_grad, beta_grad, mean_grad, variance_grad = torch.autograd.grad(
             folded, leaves, (rw.total(self._weight_grads), rw.total(self._bias_grads))
         )
-        coupling = (covariance_grad + covariance_grad.T) / moments.num_positions
-        offset = mean_grad / moments.num_positions - coupling @ self.moments.mean
+        # With y = W z: mean(y) = W mean(z), var(y) = diag(W cov(z) W^T).
+        matrix = self.layer.weight.flatten(1).to(mean.dtype)
+        scaled = variance_grad[:, None] * matrix
+        through = torch.outer(mean_grad, self.moments.mean) + 2 * scaled @ self.moments.covariance
+        weight_grad = weight_grad + through.view_as(weight).to(weight.dtype)
+        coupling = 2 * (matrix.T @ scaled) / self.moments.num_positions
+        offset = mean_grad @ matrix / self.moments.num_positions - coupling @ self.moments.mean
         return PointwiseGradient(
-            Layer(*layer_grads), folded.weight.detach(), coupling[..., None, None, None], offset
+            Layer(weight_grad, gamma_grad, beta_grad),
+            folded.weight.detach(),
+            coupling[..., None, None, None],
+            offset,
         )
 
 
@@ -119,8 +131,8 @@ class _Block:
     """
 
     first: list[Tensor]  # output of a, tile by tile
-    statistics: tuple[Tensor, Tensor]  # mean and variance of `first`, (C',)
-    moments: list[rw.Moments]  # of the inputs of b, c and the shortcut
+    statistics: list[Statistics]  # of the layers, as far as known
+    moments: list[rw.Moments]  # of the inputs of b, c and the shortcut, as far as known
 
     def __init__(self, rows: Tensor, layers: list[Layer], pooled: bool, eps: float) -> None:
         self.rows = rows
@@ -132,12 +144,14 @@ class _Block:
         self.projected = len(layers) > 3
 
     def pointwise(self, index: int) -> PointwiseLayer:
-        """Give b (1), c (2) or the shortcut (3), once the moments of its input are known."""
-        return PointwiseLayer(self.layers[index], self.moments[index - 1], self.eps)
+        """Give b (1), c (2) or the shortcut (3), once its statistics are known."""
+        return PointwiseLayer(
+            self.layers[index], self.moments[index - 1], self.statistics[index], self.eps
+        )
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Give scale and shift of the norm behind a."""
-        return rw.affine_of_norm(*self.layers[0][1:], *self.statistics, self.eps)
+        return rw.affine_of_norm(*self.layers[0][1:], *self.statistics[0], self.eps)
 
     def output_tile(self, index: int) -> slice:
         """Say which output rows come from a tile."""
@@ -149,23 +163,27 @@ class _Forward(_Block):
     def run(self) -> Tensor:
         weight = self.layers[0].weight
         self.first = [rw.convolve(self.rows[tile], weight) for tile in self.tiles]
-        self.statistics = rw.statistics_of(self.first)
+        self.statistics, self.moments = [rw.statistics_of(self.first)], []
         affine = self.affine()
 
         def activations() -> Iterator[Tensor]:
             return (rw.scale_and_shift(first, *affine).relu_() for first in self.first)
 
-        self.moments = [rw.moments_of(activations())]
-        middle = self.pointwise(1).folded()
+        middle = self._next(activations())
         inner = [self._pool(middle(rows)).relu_() for rows in activations()]
-        self.moments.append(rw.moments_of(inner))
-        if self.projected:
-            self.moments.append(rw.moments_of(self.rows[tile] for tile in self.tiles))
         return self._last(inner)
 
+    def _next(self, inputs: Iterable[Tensor]) -> rw.Folded:
+        """Find the next layer's statistics from its input, and fold it."""
+        self.moments.append(rw.moments_of(inputs))
+        layer, moments = self.layers[len(self.moments)], self.moments[-1]
+        self.statistics.append(rw.statistics_of_pointwise(layer.weight, *moments[:2]))
+        return self.pointwise(len(self.moments)).folded()
+
     def _last(self, inner: list[Tensor]) -> Tensor:
-        last = self.pointwise(2).folded()
-        shortcut = self.pointwise(3).folded() if self.projected else None
+        last, shortcut = self._next(inner), None
+        if self.projected:
+            shortcut = self._next(self.rows[tile] for tile in self.tiles)
         num_rows, num_frames, width = self.rows.shape[:3]
         factor = 2 if self.pooled else 1
         output = self.rows.new_empty(
@@ -263,7 +281,7 @@ class _Backward(_Block):
             gradients[index] = gradient = rw.through_relu(middle(gradients[index], rows), rows)
             scales.append(rw.channel_sum(gradient * first))
             shifts.append(rw.channel_sum(gradient))
-        norm = (*self.layers[0][1:], *self.statistics)
+        norm = (*self.layers[0][1:], *self.statistics[0])
         leaves = gamma, beta, mean, variance = [t.detach().requires_grad_() for t in norm]
         with torch.enable_grad():
             affine = rw.affine_of_norm(gamma, beta, mean, variance, self.eps)
@@ -273,7 +291,7 @@ class _Backward(_Block):
         # The norm's input gets what comes through it and what comes through its statistics.
         count = sum(first.numel() for first in self.first) // len(gamma)
         slope = 2 * variance / count
-        offset = mean / count - slope * self.statistics[0]
+        offset = mean / count - slope * self.statistics[0][0]
         weight, weights = self.layers[0].weight, []
         for index, tile in enumerate(self.tiles):
             gradient = rw.scale_and_shift(self.first[index], slope, offset)
@@ -309,11 +327,9 @@ class FusedBlock(torch.autograd.Function):
         layers = [Layer(*weights[start : start + 3]) for start in range(0, len(weights), 3)]
         block = _Forward(rows, layers, pooled, eps)
         output = block.run()
-        statistics = list(block.statistics)
-        for index in range(1, len(layers)):
-            statistics.extend(block.pointwise(index).statistics())
+        statistics = [tensor for pair in block.statistics for tensor in pair]
         moments = [tensor for moment in block.moments for tensor in moment[:2]]
-        ctx.save_for_backward(rows, output, *weights, *block.statistics, *moments, *block.first)
+        ctx.save_for_backward(rows, output, *weights, *statistics, *moments, *block.first)
         ctx.settings = pooled, eps, len(layers), [moment.num_positions for moment in block.moments]
         ctx.mark_non_differentiable(*statistics)
         return output, *statistics
@@ -331,7 +347,7 @@ class FusedBlock(torch.autograd.Function):
         rows, output = next(saved), next(saved)
         layers = [Layer(next(saved), next(saved), next(saved)) for _ in range(num_layers)]
         block = _Backward(rows, layers, pooled, eps)
-        block.statistics = next(saved), next(saved)
+        block.statistics = [(next(saved), next(saved)) for _ in range(num_layers)]
         block.moments = [rw.Moments(next(saved), next(saved), count) for count in counts]
         block.first = list(saved)
         with torch.autocast(rows.device.type, enabled=False):
