@@ -42,6 +42,10 @@ class ForgeryModule(LightningModule):
         image_size: Height and width of a clip in pixels; linked to the data's.
         lr_schedule: Factor on the learning rate by progress, stepped every optimiser step; None
             keeps it constant.
+        lr_clips: Clips of an optimiser step that the optimiser's learning rate is meant for. It is
+            scaled linearly to the clips of an actual step, over all processes and accumulated
+            batches (Goyal et al. 2017, arXiv 1706.02677, section 2.1), so that a recipe holds on
+            1 and on 64 GPUs; None takes the rate as it is.
         weights: File of pre-trained weights, in the official layout or a checkpoint of this suite;
             read once, when the first stage starts. A checkpoint given to a stage wins.
         freeze_backbone: Train the head alone; the backbone stays as loaded, its norms too.
@@ -53,6 +57,7 @@ class ForgeryModule(LightningModule):
         num_frames: int,
         image_size: int,
         lr_schedule: LRSchedule | None = None,
+        lr_clips: int | None = None,
         weights: str | None = None,
         freeze_backbone: bool = False,
     ) -> None:
@@ -61,6 +66,7 @@ class ForgeryModule(LightningModule):
         self.num_frames = num_frames
         self.image_size = image_size
         self.lr_schedule = lr_schedule
+        self.lr_clips = lr_clips
         self.weights = weights
         self.freeze_backbone = freeze_backbone
         self.val_scores = VideoScores()
@@ -156,6 +162,8 @@ class ForgeryModule(LightningModule):
         """Build the optimiser, and step the schedule with every optimiser step."""
         # The callable's type names parameters only, but every torch optimiser takes groups.
         optimizer = self.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= self._lr_scale()
         if self.lr_schedule is None:
             return optimizer
         total = max(1, int(self.trainer.estimated_stepping_batches))
@@ -192,6 +200,13 @@ class ForgeryModule(LightningModule):
                 f"the checkpoint does not fit this {method}: {len(wrong)} tensors differ, "
                 f"first {wrong[0]}; was it trained with other model options?"
             )
+
+    def _lr_scale(self) -> float:
+        if self.lr_clips is None:
+            return 1.0
+        batch_size = int(self._datamodule().batch_size)
+        processes, accumulated = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        return batch_size * processes * accumulated / self.lr_clips
 
     def _score(self, batch: ClipBatch, metric: VideoScores | None) -> StepScores:
         logit = self(batch["clip"]).logit.detach().float()

@@ -33,6 +33,7 @@ class FTCN(ForgeryModule):
         recompute: Save memory in training on accelerators by computing activations twice; on a
             CPU that is done anyway, because there it is faster as well.
         lr_schedule: Factor on the learning rate by progress.
+        lr_clips: Clips of an optimiser step that the learning rate is meant for.
         weights: File of pre-trained weights.
         freeze_backbone: Train the temporal transformer alone.
     """
@@ -45,10 +46,19 @@ class FTCN(ForgeryModule):
         structure: Literal["released", "paper"] = "released",
         recompute: bool = False,
         lr_schedule: LRSchedule | None = None,
+        lr_clips: int | None = None,
         weights: str | None = None,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(optimizer, num_frames, image_size, lr_schedule, weights, freeze_backbone)
+        super().__init__(
+            optimizer,
+            num_frames,
+            image_size,
+            lr_schedule=lr_schedule,
+            lr_clips=lr_clips,
+            weights=weights,
+            freeze_backbone=freeze_backbone,
+        )
         self.network = FTCNNetwork(
             structure=structure,
             num_frames=num_frames,
