@@ -134,6 +134,7 @@ def _prepare(
             tell(len(results), len(jobs), results[task.video_id]["status"])
     finally:
         _remove_partial(out)
+        ledger.forget_started()
     records = [_filled(record, results[record.video_id]) for record in source.records]
     validate_manifest(records)
     write_report(out / REPORT_NAME, records, results)

@@ -307,8 +307,11 @@ def _covered(tracks: Sequence[LinkedTrack[Face]]) -> set[int]:
 
 def _reason(found: _Found, has_track: bool, options: PrepareOptions) -> str:
     """Say what is wrong with a video, or nothing."""
-    if found.damage or has_track:
-        return found.damage
+    if found.damage:
+        # What follows tells how to mend the file.
+        return f"{found.damage.partition(';')[0]}; the frames before the damage are used"
+    if has_track:
+        return ""
     best = max((face.score for faces in found.faces for face in faces), default=0.0)
     if not best:
         return "no face found"

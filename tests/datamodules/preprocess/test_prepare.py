@@ -216,6 +216,7 @@ def test_a_damaged_video_gives_the_frames_before(tmp_path: Path) -> None:
     result = prepare_video(VideoTask(tmp_path, tmp_path / "out", "real/cut.mp4", "x", GIVEN))
     assert result["status"] == "ok"
     assert result["reason"].startswith("is damaged")
+    assert result["reason"].endswith("the frames before the damage are used")
     assert result["decoder"] == "pyav_prefix"
     assert 10 < result["num_frames"] < 60
     assert result["tracks"][0]["num_frames"] == result["num_frames"]
