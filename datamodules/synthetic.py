@@ -57,7 +57,7 @@ class SyntheticDataModule(VideoDataModule):
         video_frames: int = 24,
         frame_size: int = 128,
         kinds: tuple[ForgeryKind, ...] = ("temporal", "both"),
-        temporal_strength: float = 1.5,
+        temporal_strength: float = 2.5,
         spatial_strength: float = 0.8,
         split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
         render_seed: int = 0,
