@@ -11,6 +11,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from experiments.pairs import paired_metrics
+
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
@@ -38,6 +40,10 @@ def print_summary(trainer: Trainer, datamodule: VideoDataModule, folder: Path) -
     """
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
     rows = metric_rows(metrics, datamodule.test_names)
+    if "test" in rows:
+        paired = paired_metrics(folder / "scores" / "test.csv", datamodule.records)
+        if paired is not None:
+            rows["test, same-footage pairs"] = paired
     (folder / "metrics.json").write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 110)
     if rows:
