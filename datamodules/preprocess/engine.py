@@ -172,15 +172,12 @@ def _unless_full(outcome: Outcome, pending: dict[str, Job]) -> Outcome:
 def _run_alone(job: Job, work: Callable[[Any], dict[str, Any]], ledger: Ledger) -> Outcome:
     """Run a job that may have killed its worker, with nobody beside it."""
     ledger.end(job.key)
-    for outcome in _run_pool([job], work, ledger, 1):
-        if outcome is not None:
-            return outcome
+    outcomes = [outcome for outcome in _run_pool([job], work, ledger, 1) if outcome is not None]
+    if outcomes:
+        return outcomes[0]
     ledger.end(job.key)
-    return Outcome(
-        job,
-        None,
-        "the worker process died, alone as well (a crash inside a library, or out of memory)",
-    )
+    reason = "the worker process died, alone as well (a crash inside a library, or out of memory)"
+    return Outcome(job, None, reason)
 
 
 def _run_pool(
