@@ -1,0 +1,67 @@
+"""The benchmark compares the same numbers, computed in two ways."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from experiments import benchmark
+from experiments.benchmark import Job, Measurement, Setting
+
+SETTING = Setting(method="ftcn_tt", frames=4, size=32, batch=1, threads=1, repeats=1, device="cpu")
+
+
+def test_the_reference_has_plain_layers_and_the_same_weights() -> None:
+    released, ours = (benchmark.build(SETTING, name) for name in ("released", "ours"))
+    kinds = {type(module) for module in released.modules() if isinstance(module, nn.Conv3d)}
+    assert kinds == {nn.Conv3d}
+    assert nn.Conv3d not in {type(module) for module in ours.modules()}
+    assert not released.backbone.fused
+    assert ours.backbone.fused
+    for mine, other in zip(released.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("job", ["forward", "training step"])
+def test_both_networks_compute_the_same(job: Job) -> None:
+    released, ours = (benchmark.measure(SETTING, name, job) for name in ("released", "ours"))
+    assert released.outcome == pytest.approx(ours.outcome, abs=1e-4)
+    assert 0 < ours.cpu_s < 60
+    assert ours.peak_mib >= ours.resting_mib > 0
+
+
+def test_operations_are_counted_at_the_official_size() -> None:
+    setting = Setting("ftcn_tt", 32, 224, 1, 1, 1, "cpu")
+    assert benchmark._gflop(setting) == pytest.approx(133.26, abs=0.01)
+
+
+def test_a_report_has_a_line_for_each_job_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pretend(_: Setting, network: str, job: Job) -> Measurement:
+        slow = 3.0 if network == "released" else 1.0
+        return Measurement(slow, 2 * slow, 100 * slow, 50, 0.25)
+
+    monkeypatch.setattr(benchmark, "measure_apart", pretend)
+    lines = list(benchmark.benchmark(SETTING, 2, ["forward", "forward bfloat16", "training step"]))
+    text = "\n".join(lines)
+    assert "clips 1 x 3 x 4 x 32 x 32" in text
+    assert sum("3.00x" in line for line in lines) == 4
+    assert "peak memory, MiB" in text
+    assert "0.33" in text
+    assert "0.20" in text
+
+
+def test_a_failing_process_gives_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(["ftcn_tt", "--frames", "7", "--size", "32"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "7 frames" in error
+
+
+@pytest.mark.slow
+def test_processes_of_their_own_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--frames", "4", "--size", "32", "--rounds", "1", "--repeats", "1"]
+    assert benchmark.main(["ftcn_tt", *arguments]) == 0
+    assert "training step" in capsys.readouterr().out
