@@ -34,7 +34,7 @@ data: $(STAMP) ## prepare own videos: ROOT=<videos> OUT=<prepared> [BACKEND=mesh
 	@$(PY) -m datamodules.preprocess --dataset '$(ROOT)' --output '$(OUT)' $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 weights: $(STAMP) ## fetch and check the small detector files
-	@$(PY) -m weights.catalog
+	@$(PY) -m weights.catalog --strict
 
 train: $(STAMP) ## train and test EXP=ftcn_tt [DATA=demo|folder] [ROOT=<prepared>] [GPUS=N] [STRATEGY=ddp] [ARGS="..."]
 	@$(PY) -m experiments.run fit $(RUN_FLAGS)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-import torch
 from typing_extensions import NotRequired
 
 if TYPE_CHECKING:
+    # Not at run time: preparing videos needs no torch, and each worker would wait for it.
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
 Split = Literal["train", "val", "test"]
@@ -157,6 +158,8 @@ def normalise_clip(clip: torch.Tensor) -> torch.Tensor:
     Returns:
         Normalised clip, shape (B, 3, T, H, W), float32, on the same device.
     """
+    import torch
+
     mean = clip.new_tensor(IMAGENET_MEAN, dtype=torch.float32)
     std = clip.new_tensor(IMAGENET_STD, dtype=torch.float32)
     return ((clip.float() - mean) / std).permute(0, 4, 1, 2, 3).contiguous()
