@@ -1,7 +1,7 @@
 """The contract between data, methods and programs: records, tracks, clips and the batch.
 
-Imports torch and numpy only, so that methods and callbacks may import it without pulling a
-decoder in.
+Imports nothing heavy, so that methods and callbacks may import it without pulling a decoder in,
+and the preparation of videos without pulling torch in.
 """
 
 from __future__ import annotations

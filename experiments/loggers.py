@@ -74,7 +74,6 @@ def quieten(stage: str) -> None:
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
         logging.getLogger(name).addFilter(_is_news)
-    os.environ.setdefault("WANDB_SILENT", "true")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -97,6 +96,8 @@ def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLo
         mode="offline" if offline else "online",
         settings=wandb.Settings(init_timeout=_INIT_TIMEOUT_S, silent=True, console="off"),
     )
+    # Lightning passes on a setting that W&B no longer knows, and W&B warns the user of it.
+    logger._wandb_init.pop("anonymous", None)
     if not offline:
         try:
             _ = logger.experiment

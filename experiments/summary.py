@@ -106,7 +106,7 @@ def _cell(row: dict[str, float], key: str) -> str:
 
 
 def _places(trainer: Trainer, folder: Path) -> list[str]:
-    checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or trainer.ckpt_path
+    checkpoint = trainer.ckpt_path or getattr(trainer.checkpoint_callback, "best_model_path", "")
     places = {
         "run folder": folder,
         "checkpoint": checkpoint,
