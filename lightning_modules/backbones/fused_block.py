@@ -10,6 +10,9 @@ Three identities carry it, all exact in real arithmetic:
 
 Kept for the backward pass: the block's input, its output (the next one's input) and the output
 of its temporal convolution. The rest is computed again, tile by tile.
+
+In float32 a variance found from moments is off by about 1e-6 of |W|^2 |cov(z)|, as it would be
+with products in any other order; only a channel that nearly cancels its inputs could notice.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ def is_applicable(network: ResNet3D, clip: Tensor) -> bool:
     parts = list(network.modules())[1:]
     if any(map(_is_hooked, parts)) or not all(_is_plain(part, network.training) for part in parts):
         return False
+    if len({part.eps for part in parts if isinstance(part, nn.BatchNorm3d)}) > 1:
+        return False  # a fused block has one for its norms
     if any(size % network.spatial_reduction for size in clip.shape[3:]) or clip.shape[2] % 2:
         return False
     recording = torch.is_grad_enabled()

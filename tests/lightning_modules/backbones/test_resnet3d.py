@@ -151,12 +151,22 @@ def spoil(network: ResNet3D, how: str) -> None:
         network.stages["stage3"] = nn.SyncBatchNorm.convert_sync_batchnorm(network.stages["stage3"])
     elif how == "replaced convolution":
         block.a.conv = nn.Conv3d(4 * 2 * WIDTH, 2 * WIDTH, 1, bias=False).double()
+    elif how == "one norm's own eps":
+        block.a.bn.eps = 1e-3
     else:
         network.fused = False
 
 
 @pytest.mark.parametrize(
-    "how", ["hook", "frozen norm", "synchronised norms", "replaced convolution", "switched off"]
+    "how",
+    [
+        "hook",
+        "frozen norm",
+        "synchronised norms",
+        "replaced convolution",
+        "one norm's own eps",
+        "switched off",
+    ],
 )
 def test_layers_run_one_by_one_where_they_have_to(how: str) -> None:
     fused, _ = make_pair(3)
