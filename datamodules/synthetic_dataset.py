@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from datamodules.synthetic_canvas import ByteArray
 
 #: Counted up whenever the same parameters give other pixels; part of `SyntheticSpec.digest`.
-RENDERER_VERSION = 1
-#: Constant rate factors of x264 to draw from, from fine to clearly compressed.
-_CRF = (18, 27)
+RENDERER_VERSION = 2
+#: Quantisers of x264 to draw from, from fine to clearly compressed. Constant in a video: a rate
+#: factor would coarsen the background where the face trembles, and so give fakes away. The wide
+#: range keeps file sizes from doing so.
+_QUANTISERS = (16, 31)
 #: Streams of random numbers; each is independent of the others.
 _IDENTITY, _FOOTAGE, _FORGERY, _NOISE = range(4)
 
@@ -185,14 +187,14 @@ def render_video(
     return render(footage, forgery, _rng(spec, _NOISE, identity, video, int(kind is not None)))
 
 
-def write_mp4(path: Path, frames: ByteArray, fps: int, crf: int) -> None:
+def write_mp4(path: Path, frames: ByteArray, fps: int, quantiser: int) -> None:
     """Encode frames as H.264 in an mp4 file; same frames, same bytes.
 
     Args:
         path: File to write.
         frames: RGB, shape (N, H, W, 3), uint8.
         fps: Frames a second.
-        crf: Constant rate factor of x264; larger is coarser.
+        quantiser: Constant quantiser of x264 (`qp`); larger is coarser.
     """
     # Imported here: whoever reads synthetic videos needs no encoder.
     import av
@@ -200,7 +202,7 @@ def write_mp4(path: Path, frames: ByteArray, fps: int, crf: int) -> None:
 
     # More threads would cut the picture otherwise; x264's macroblock tree reads memory of chance
     # content where the frame is few blocks wide (seen at 64 pixels). Both give other bytes.
-    options = {"crf": str(crf), "preset": "veryfast", "g": "12", "threads": "1"}
+    options = {"qp": str(quantiser), "preset": "veryfast", "g": "12", "threads": "1"}
     options["x264-params"] = "mbtree=0"
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=fps, options=options)
@@ -228,11 +230,11 @@ def _write_pair(
 ) -> list[dict[str, Any]]:
     name = f"person{identity:04d}_{video}"
     real, fake = f"real/{name}.mp4", f"fake/{kind}/{name}_{kind}.mp4"
-    crf = int(_rng(spec, _FOOTAGE, identity, video, 1).integers(*_CRF))
+    quantiser = int(_rng(spec, _FOOTAGE, identity, video, 1).integers(*_QUANTISERS))
     rows = []
     for path, made in ((real, None), (fake, kind)):
         rendering = render_video(spec, identity, video, made)
-        write_mp4(root / path, rendering.frames, FPS, crf)
+        write_mp4(root / path, rendering.frames, FPS, quantiser)
         _write_faces(root / f"{path}.faces.npz", rendering)
         if spec.masks and made is not None:
             np.savez_compressed(root / f"{path}.mask.npz", mask=rendering.mask)
@@ -249,7 +251,7 @@ def _write_pair(
                 "frames": spec.num_frames,
                 "width": spec.frame_size,
                 "height": spec.frame_size,
-                "crf": crf,
+                "quantiser": quantiser,
                 "sha256": hashlib.sha256((root / path).read_bytes()).hexdigest(),
             }
         )
