@@ -86,6 +86,11 @@ def _run(typed: Shorthand, arguments: list[str]) -> int:
 def _check_packages() -> None:
     # Other projects own the names `callbacks` and `experiments` too; from another working
     # directory an installed one would win without a word.
+    if find_spec("pytorch_lightning") is None:
+        raise UsageError(
+            "this Python lacks the suite's packages; run `make install`, "
+            "then `source .venv/bin/activate`"
+        )
     spec = find_spec("callbacks")
     here = Path(__file__).resolve().parents[1]
     found = Path(str(spec.origin if spec else "")).resolve().parents[1]
@@ -107,8 +112,10 @@ def _check_gpus(typed: Shorthand, words: list[str]) -> None:
         position = next(i for i, w in enumerate(words) if w.split("=")[0] == "--gpus")
         length = 1 if "=" in words[position] else 2
         retyped = [*words[:position], "--gpus", str(there), *words[position + length :]]
+        if there < 2 and typed.options.get("strategy", "").startswith("ddp"):
+            retyped = [w for w in retyped if w not in ("--strategy", typed.options["strategy"])]
         raise UsageError(
-            f"--gpus {wanted}: this machine has {there} GPUs; "
+            f"--gpus {wanted}: this machine has {there or 'no'} GPU{'s' if there > 1 else ''}; "
             f"type: python -m experiments.run {' '.join(retyped)}"
         )
 

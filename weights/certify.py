@@ -158,11 +158,15 @@ def score_clips(
 def _read_clips(path: Path) -> Tensor:
     try:
         clips = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise WeightsError(f"{path} cannot be read as clips (.npy): {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError):
+        raise WeightsError(f"{path} is no .npy file of numbers, or is cut off") from None
     if not isinstance(clips, np.ndarray) or clips.ndim != 5 or clips.dtype.kind != "f":
-        shape = getattr(clips, "shape", "an archive")
-        raise WeightsError(f"{path} must hold float clips (B, 3, T, H, W), not {shape}.")
+        kind = f"{clips.dtype} {clips.shape}" if isinstance(clips, np.ndarray) else "an archive"
+        raise WeightsError(f"{path} must hold float clips (B, 3, T, H, W), not {kind}.")
+    # torch takes neither foreign byte orders nor extended precision.
+    clips = clips.astype(np.float64 if clips.dtype.itemsize > 4 else np.float32)
     if not len(clips) or not np.isfinite(clips).all():
         raise WeightsError(f"{path} holds no clips, or values that are not finite.")
     return torch.from_numpy(clips)

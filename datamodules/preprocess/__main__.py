@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,13 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 if a video failed that the next run will try again; 2 after an error of the user's;
         130 if interrupted.
     """
-    arguments = _parser().parse_args(argv)
     # Imported late: the help needs no decoder.
     from datamodules.errors import DataError
     from weights.errors import WeightsError
 
     try:
-        return _prepare(arguments)
+        return _prepare(_parser().parse_args(argv))
     except (DataError, WeightsError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -49,10 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Mistakes become one line, as in the other programs."""
+
+    def error(self, message: str) -> NoReturn:
+        from datamodules.errors import DataError
+
+        raise DataError(f"{message}; see python -m datamodules.preprocess --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m datamodules.preprocess", description=_DESCRIPTION
-    )
+    parser = _Parser(prog="python -m datamodules.preprocess", description=_DESCRIPTION)
 
     def add(name: str, *more: str, **options: object) -> None:
         # The dash and the underscore spelling both, as older command lines mix them.
@@ -77,16 +83,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"takes a whole number from 0 on, not '{text}'")
+    return int(text)
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+        raise argparse.ArgumentTypeError(f"takes a number in 0..1, not '{text}'")
     return value
 
 
@@ -94,6 +102,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     """Read the folder, prepare it, and say what came of it."""
     from joblib import cpu_count
 
+    from datamodules.errors import DataError
     from datamodules.preprocess.batch import prepare_folder
     from datamodules.preprocess.prepare import PrepareOptions
     from datamodules.preprocess.source import limited, read_source
@@ -116,6 +125,11 @@ def _prepare(arguments: argparse.Namespace) -> int:
     with _progress() as tell:
         done = prepare_folder(source, arguments.output, options, workers, tell)
     _say(done, arguments.output, time.monotonic() - started)
+    if not any(record.status == "ok" for record in done.records):
+        raise DataError(
+            f"none of the {len(done.records)} videos of {arguments.dataset} can be used; "
+            f"{arguments.output / 'report.csv'} says why"
+        )
     return int(bool(done.failures))
 
 
@@ -159,7 +173,11 @@ def _say(done: Preparation, out: Path, seconds: float) -> None:
     lines.append(
         f"Prepared folder: {out}; every dropped frame, with its reason: {out / REPORT_NAME}"
     )
-    lines.append(f"Next: make train EXP=ftcn_tt DATA=folder ROOT={shlex.quote(str(out))}")
+    trained = {r.label for r in done.records if r.split == "train" and r.status == "ok"}
+    if trained == {0, 1}:
+        lines.append(f"Next: make train EXP=ftcn_tt DATA=folder ROOT={shlex.quote(str(out))}")
+    else:
+        lines.append("No training with it yet: that needs real and fake videos in split train.")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

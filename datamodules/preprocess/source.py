@@ -122,6 +122,8 @@ def _from_folder(root: Path) -> list[_Video]:
         raise DataError(
             f"{root} holds no video ({' '.join(VIDEO_SUFFIXES)}) in real/ or fake/; {_LAYOUT}"
         )
+    if not any(path.parts[0] == "real" for path in paths):
+        raise DataError(f"{root / 'real'} holds no video ({' '.join(VIDEO_SUFFIXES)}); {_LAYOUT}")
     real_of = {_stem(path): str(path) for path in paths if path.parts[0] == "real"}
     return [
         _Video(

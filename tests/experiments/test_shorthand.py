@@ -102,8 +102,7 @@ def test_gpus_that_are_not_there(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert main(["--gpus", "8", "--strategy", "ddp"]) == 2
     assert capsys.readouterr().err == (
-        "error: --gpus 8: this machine has 1 GPUs; "
-        "type: python -m experiments.run --gpus 1 --strategy ddp\n"
+        "error: --gpus 8: this machine has 1 GPU; type: python -m experiments.run --gpus 1\n"
     )
 
 

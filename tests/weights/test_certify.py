@@ -171,8 +171,9 @@ def test_mistakes_give_one_line(
     assert "belong together" in fails(["ftcn_tt", "--weights", official_file], capsys)
     assert "--bogus" in fails(["ftcn_tt", "--bogus"], capsys)
     score = ["ftcn_tt", "--weights", official_file, "--clips"]
-    assert "cannot be read as clips" in fails([*score, tmp_path / "none.npy"], capsys)
-    assert "cannot be read as clips" in fails([*score, tmp_path], capsys)
+    assert "none.npy cannot be read: No such file" in fails([*score, tmp_path / "none.npy"], capsys)
+    assert "cannot be read" in fails([*score, tmp_path], capsys)
+    assert "is no .npy file" in fails([*score, Path(__file__)], capsys)
     weights = ["ftcn_tt", "--clips", clips_file, "--weights"]
     assert "no weight file" in fails([*weights, tmp_path / "none.pth"], capsys)
     torch.save({"resnet.head.projection.weight": torch.zeros(1)}, tmp_path / "other.pth")
