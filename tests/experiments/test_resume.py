@@ -41,6 +41,7 @@ def fit(store: Path, run: Path) -> list[str]:
     return [
         *("fit", "--root", str(store), "--run", str(run), *COMMON),
         f"--trainer.max_epochs={EPOCHS}",
+        "--trainer.accumulate_grad_batches=1",
         "--data.init_args.num_frames=4",
         "--data.init_args.image_size=32",
         "--data.init_args.batch_size=2",
