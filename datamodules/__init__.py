@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.folder import FolderDataModule
-    from datamodules.synthetic import SyntheticDataModule
+    from datamodules.synthetic.datamodule import SyntheticDataModule
     from datamodules.video_datamodule import VideoDataModule
 
 __all__ = ["FolderDataModule", "SyntheticDataModule", "VideoDataModule"]
 
 _HOMES = {
     "FolderDataModule": "datamodules.folder",
-    "SyntheticDataModule": "datamodules.synthetic",
+    "SyntheticDataModule": "datamodules.synthetic.datamodule",
     "VideoDataModule": "datamodules.video_datamodule",
 }
 

@@ -102,13 +102,17 @@ def _prepare(arguments: argparse.Namespace) -> int:
     """Read the folder, prepare it, and say what came of it."""
     from joblib import cpu_count
 
+    from datamodules.datasets.folder import read_folder
+    from datamodules.datasets.records import limited
     from datamodules.errors import DataError
     from datamodules.preprocess.batch import prepare_folder
     from datamodules.preprocess.prepare import PrepareOptions
-    from datamodules.preprocess.source import limited, read_source
+    from datamodules.storage.root import open_root
 
     started = time.monotonic()
-    source = read_source(arguments.dataset, arguments.name, arguments.csv, arguments.split)
+    source = read_folder(
+        open_root(arguments.dataset), arguments.name, arguments.csv, arguments.split
+    )
     source = limited(source, arguments.limit)
     for note in source.notes:
         sys.stdout.write(f"{note}\n")

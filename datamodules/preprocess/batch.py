@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datamodules.datasets.naming import short_hash
 from datamodules.errors import DataError
 from datamodules.manifest import validate_manifest, write_manifest
 from datamodules.preprocess.detect import face_backend
@@ -20,7 +21,6 @@ from datamodules.preprocess.engine import (
     remove_partial_files,
     run_jobs,
 )
-from datamodules.preprocess.naming import short_hash
 from datamodules.preprocess.prepare import (
     PREPARE_VERSION,
     PrepareOptions,
@@ -36,12 +36,12 @@ from datamodules.preprocess.store import (
     PreparedInfo,
     write_prepared_info,
 )
-from datamodules.video_reader import file_sha256
+from datamodules.video.reader import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from datamodules.preprocess.source import SourceFolder
+    from datamodules.datasets.records import SourceFolder
     from datamodules.schema import VideoRecord
 
 _LIBRARIES = ("opencv-python-headless", "av", "decord2", "numpy")
@@ -87,7 +87,9 @@ def prepare_folder(
         DataError: If the store is another one's, or the disk is full.
         WeightsError: If weights of the face backend are missing.
     """
-    version_ = face_backend(options.backend, **options.backend_options(source.root)).version
+    version_ = face_backend(
+        options.backend, **options.backend_options(source.root.local(""))
+    ).version
     _check_store(out, source, options.backend, version_)
     try:
         with _only_run(out):
@@ -120,7 +122,8 @@ def _prepare(
     # First of all, so that a run that is stopped leaves a folder that says whose it is.
     write_prepared_info(out, info)
     ledger = Ledger(out / LEDGER_NAME)
-    jobs = [_job(source.root, out, record, options, backend_version) for record in source.records]
+    root = source.root.local("")
+    jobs = [_job(root, out, record, options, backend_version) for record in source.records]
     results = {job.task.video_id: result for job in jobs if (result := _kept(job, ledger))}
     num_kept, failures = len(results), {}
     tell(num_kept, len(jobs), "")
@@ -200,7 +203,7 @@ def _filled(record: VideoRecord, result: dict[str, Any]) -> VideoRecord:
 
 def _check_store(out: Path, source: SourceFolder, backend: str, backend_version: str) -> None:
     """Refuse a folder that is not ours, or was made otherwise."""
-    if out.resolve() == source.root:
+    if out.resolve() == source.root.local(""):
         raise DataError(f"{out} holds the raw videos; give another folder for the prepared ones")
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; give a folder for the prepared videos")

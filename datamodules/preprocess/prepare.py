@@ -19,7 +19,7 @@ from datamodules.preprocess.detect import FaceBackend, face_backend
 from datamodules.preprocess.given import find_faces
 from datamodules.preprocess.store import TrackMeta
 from datamodules.preprocess.track import LinkedTrack, LinkRules, link_faces
-from datamodules.video_reader import (
+from datamodules.video.reader import (
     DamagedVideoError,
     VideoInfo,
     file_sha256,

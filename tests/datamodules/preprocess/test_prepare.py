@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
 from datamodules.preprocess.__main__ import main
 from datamodules.preprocess.align import big_box
 from datamodules.preprocess.batch import Preparation, prepare_folder
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.source import read_source
 from datamodules.preprocess.store import PreparedStore, TrackReader
-from datamodules.video_reader import open_video
+from datamodules.storage.root import open_root
+from datamodules.video.reader import open_video
 from tests.support.raw_folder import face_rows, write_clip
 from tests.support.videos import write_video
 
@@ -44,7 +45,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepare(
     raw: Path, out: Path, options: PrepareOptions = GIVEN, num_workers: int = 2, **source: Any
 ) -> Preparation:
-    return prepare_folder(read_source(raw, **source), out, options, num_workers)
+    return prepare_folder(read_folder(open_root(raw), **source), out, options, num_workers)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.libav import (
+from datamodules.video.libav import (
     DamagedVideoError,
     FrameStream,
     open_container,

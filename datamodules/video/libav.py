@@ -1,6 +1,6 @@
 """Opening and decoding a video file by PyAV, from its start or from any key frame.
 
-The lowest layer of `datamodules.video_reader`. What it gives is the reference that the fast
+The lowest layer of `datamodules.video.reader`. What it gives is the reference that the fast
 decoder is held against.
 """
 

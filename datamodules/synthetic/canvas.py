@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.synthetic_face import (
+from datamodules.synthetic.face import (
     CANVAS_SPAN,
     Expression,
     FaceLook,

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.synthetic_canvas import ByteArray, FaceCanvas, paint_expression
-from datamodules.synthetic_face import (
+from datamodules.synthetic.canvas import ByteArray, FaceCanvas, paint_expression
+from datamodules.synthetic.face import (
     CANVAS_ORIGIN,
     CANVAS_SPAN,
     Expression,
@@ -25,8 +25,8 @@ from datamodules.synthetic_face import (
     depth,
     face_landmarks,
 )
-from datamodules.synthetic_footage import Footage, Motion
-from datamodules.synthetic_forgery import Forgery
+from datamodules.synthetic.footage import Footage, Motion
+from datamodules.synthetic.forgery import Forgery
 
 #: How far the chin drops when the mouth opens, in eye distances.
 _JAW_DROP = 0.16

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.lazy_reader import LazyReader, check_count
-from datamodules.libav import DamagedVideoError, open_container
-from datamodules.video_packets import frame_rate
+from datamodules.video.lazy_reader import LazyReader, check_count
+from datamodules.video.libav import DamagedVideoError, open_container
+from datamodules.video.packets import frame_rate
 
 #: decord puts the nearest good frame in the place of a damaged one and goes on; with this share
 #: of replaced frames as the limit it raises at the first one.

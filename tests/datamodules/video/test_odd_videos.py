@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError
-from datamodules.video_reader import open_video, probe_video
+from datamodules.video.reader import open_video, probe_video
 
-ODD = Path(__file__).parents[2].parent / "shared" / "videos" / "odd"
+ODD = Path(__file__).parents[3].parent / "shared" / "videos" / "odd"
 
 #: What the README beside these files says: number of frames, or a part of the refusal.
 _ODD_FILES: dict[str, int | str] = {

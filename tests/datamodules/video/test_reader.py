@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules import video_reader
 from datamodules.errors import DataError
-from datamodules.video_reader import (
+from datamodules.video import reader as video_reader
+from datamodules.video.reader import (
     DECODERS,
     DamagedVideoError,
     file_sha256,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning.utilities import rank_zero_info
 
 from datamodules.errors import DataError
-from datamodules.synthetic_dataset import SyntheticSpec, write_synthetic_dataset
+from datamodules.synthetic.dataset import SyntheticSpec, write_synthetic_dataset
 
 # LightningCLI reads the types of the constructor while the program runs.
-from datamodules.synthetic_forgery import ForgeryKind
+from datamodules.synthetic.forgery import ForgeryKind
 from datamodules.video_datamodule import VideoDataModule
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class SyntheticDataModule(VideoDataModule):
         video_frames: Frames of a video, at 25 a second.
         frame_size: Side of the square video in pixels, a multiple of 16.
         kinds: Kinds of forgery in turn, `temporal`, `spatial` or `both`; see
-            `datamodules.synthetic_forgery`. One named twice comes twice as often.
+            `datamodules.synthetic.forgery`. One named twice comes twice as often.
         temporal_strength: Factor on the tremble of `temporal` and `both`; 1 is about 2 % of the
             eye distance and of the brightness, and 4 grey levels of the texture.
         spatial_strength: How much of another person shows in `spatial` and `both`, 0..1.
@@ -107,12 +107,13 @@ class SyntheticDataModule(VideoDataModule):
 
     def _prepare(self, videos: Path, prepared: Path) -> None:
         # Imported here: a run on data that are there needs no decoder.
+        from datamodules.datasets.folder import read_folder
         from datamodules.preprocess.batch import prepare_folder
         from datamodules.preprocess.prepare import PrepareOptions
-        from datamodules.preprocess.source import read_source
+        from datamodules.storage.root import open_root
 
         rank_zero_info(f"preparing them into {prepared}")
-        source = read_source(videos, name="synthetic")
+        source = read_folder(open_root(videos), name="synthetic")
         done = prepare_folder(source, prepared, PrepareOptions(backend="given"), self._workers())
         lost = [record.video_id for record in done.records if record.status != "ok"]
         if lost:

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.decord_reader import DecordReader
 from datamodules.errors import DataError
-from datamodules.lazy_reader import VideoReader
-from datamodules.libav import DamagedVideoError
-from datamodules.pyav_reader import PyavPrefixReader, PyavReader
-from datamodules.video_packets import PacketScan, frame_rate, scan_packets, undamaged_frames
+from datamodules.video.decord_reader import DecordReader
+from datamodules.video.lazy_reader import VideoReader
+from datamodules.video.libav import DamagedVideoError
+from datamodules.video.packets import PacketScan, frame_rate, scan_packets, undamaged_frames
+from datamodules.video.pyav_reader import PyavPrefixReader, PyavReader
 
 __all__ = [
     "DECODERS",

@@ -3,9 +3,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from datamodules.datasets.folder import read_folder
+from datamodules.datasets.naming import compression_of, people_of, plain_name
+from datamodules.datasets.records import SourceFolder
 from datamodules.errors import DataError
-from datamodules.preprocess.naming import compression_of, people_of, plain_name
-from datamodules.preprocess.source import SourceFolder, read_source
+from datamodules.storage.root import open_root
 
 
 def make_files(root: Path, paths: Sequence[str]) -> Path:
@@ -39,7 +41,7 @@ def test_folder_gives_labels_methods_ids_and_pairs(tmp_path: Path) -> None:
             "odd/other.mp4",
         ],
     )
-    records = by_path(read_source(root))
+    records = by_path(read_folder(open_root(root)))
     assert len(records) == 6
     fake = records["fake/Deepfakes/c23/000_003.mp4"]
     assert fake["video_id"] == "set/c23/Deepfakes/c23__000_003"
@@ -58,7 +60,7 @@ def test_people_and_footage_stay_in_one_split(tmp_path: Path) -> None:
     paths = [f"real/{i:03d}.mp4" for i in range(40)]
     paths += [f"fake/{method}/{name}.mp4" for method in ("A", "B") for name in names]
     paths += [f"{kind}/clip{i}.mp4" for kind in ("real", "fake/C") for i in range(10)]
-    source = read_source(make_files(tmp_path, paths))
+    source = read_folder(open_root(make_files(tmp_path, paths)))
     split_of = {record.path: record.split for record in source.records}
     for name in names:
         target, donor = name.split("_")
@@ -72,7 +74,7 @@ def test_people_and_footage_stay_in_one_split(tmp_path: Path) -> None:
     assert 0.6 < sum(s == "train" for s in split_of.values()) / len(split_of) < 0.8
     assert len(source.notes) == 1
     assert "by person for 80 video(s), by file name for 20" in source.notes[0]
-    again = read_source(tmp_path)
+    again = read_folder(open_root(tmp_path))
     assert [record.split for record in again.records] == [r.split for r in source.records]
 
 
@@ -85,7 +87,7 @@ def test_manifest_csv_is_taken_as_given(tmp_path: Path) -> None:
         "fake/x/b.mp4,FAKE,swapper,bob,g1,train,real/a.mp4,25",
         "fake/x/missing.mp4,1,,cyd,,test,,",
     )
-    source = read_source(root, name="mine")
+    source = read_folder(open_root(root), name="mine")
     records = by_path(source)
     assert records["fake/x/b.mp4"]["video_id"] == "mine/unknown/swapper/b"
     assert records["fake/x/b.mp4"]["paired_real"] == "mine/unknown/real/a"
@@ -101,14 +103,14 @@ def test_manifest_csv_is_taken_as_given(tmp_path: Path) -> None:
 def test_split_csv_goes_first(tmp_path: Path) -> None:
     root = make_files(tmp_path / "d", ["real/a.mp4", "fake/x/b.mp4"])
     splits = write_csv(tmp_path / "s.csv", "path,split", "real/a.mp4,test", "fake/x/b.mp4,val")
-    source = read_source(root, split_file=splits)
+    source = read_folder(open_root(root), split_file=splits)
     assert {record.path: record.split for record in source.records} == {
         "real/a.mp4": "test",
         "fake/x/b.mp4": "val",
     }
     write_csv(splits, "path,split", "real/a.mp4,test")
     with pytest.raises(DataError, match=r"no split for 1 video.*fake/x/b\.mp4"):
-        read_source(root, split_file=splits)
+        read_folder(open_root(root), split_file=splits)
 
 
 @pytest.mark.parametrize(
@@ -129,42 +131,44 @@ def test_bad_rows_are_named(tmp_path: Path, rows: list[str], message: str) -> No
     lines = ["path,label,split,identity_group", *(f"{row},g" for row in rows)]
     manifest = write_csv(tmp_path / "m.csv", *lines)
     with pytest.raises(DataError, match=message) as caught:
-        read_source(tmp_path, manifest=manifest)
+        read_folder(open_root(tmp_path), manifest=manifest)
     assert "\n" not in str(caught.value)
 
 
 def test_method_has_to_be_a_folder_name(tmp_path: Path) -> None:
     manifest = write_csv(tmp_path / "m.csv", "path,label,method", "a.mp4,fake,../../x")
     with pytest.raises(DataError, match="cannot be the name of a folder"):
-        read_source(tmp_path, manifest=manifest)
+        read_folder(open_root(tmp_path), manifest=manifest)
 
 
 def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"lacks the column\(s\) label"):
-        read_source(tmp_path, manifest=write_csv(tmp_path / "m.csv", "path,split", "a.mp4,train"))
+        read_folder(
+            open_root(tmp_path), manifest=write_csv(tmp_path / "m.csv", "path,split", "a.mp4,train")
+        )
     with pytest.raises(DataError, match="cannot be read as a CSV"):
-        read_source(tmp_path, manifest=tmp_path / "absent.csv")
+        read_folder(open_root(tmp_path), manifest=tmp_path / "absent.csv")
 
 
 def test_folders_that_hold_nothing_say_what_belongs_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no folder"):
-        read_source(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"no folder real/.*fake/<method>/"):
-        read_source(make_files(tmp_path / "one", ["fake/x/a.mp4"]))
+        read_folder(open_root(tmp_path / "absent"))
+    with pytest.raises(DataError, match=r"folder real/.*fake/<method>/"):
+        read_folder(open_root(make_files(tmp_path / "one", ["fake/x/a.mp4"])))
     (tmp_path / "two" / "real").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no video"):
-        read_source(tmp_path / "two")
+        read_folder(open_root(tmp_path / "two"))
 
 
 def test_only_real_videos_are_taken_and_said(tmp_path: Path) -> None:
-    source = read_source(make_files(tmp_path, ["real/a.mp4"]))
+    source = read_folder(open_root(make_files(tmp_path, ["real/a.mp4"])))
     assert len(source.records) == 1
     assert any("has no fake video" in note for note in source.notes)
 
 
 def test_names_that_collide_become_distinct(tmp_path: Path) -> None:
     paths = ["real/a.mp4", "real/a.avi", "real/x/y.mp4", "real/x__y.mp4", "real/A.mkv"]
-    source = read_source(make_files(tmp_path, paths))
+    source = read_folder(open_root(make_files(tmp_path, paths)))
     ids = {record.video_id.casefold() for record in source.records}
     assert len(ids) == len(paths)
     # all of one name are one footage

@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from datamodules.synthetic_canvas import FaceCanvas, draw_canvas, smooth_noise, soft_polygon
-from datamodules.synthetic_face import (
+from datamodules.synthetic.canvas import FaceCanvas, draw_canvas, smooth_noise, soft_polygon
+from datamodules.synthetic.face import (
     Expression,
     FloatArray,
     draw_look,

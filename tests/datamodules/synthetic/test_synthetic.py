@@ -14,23 +14,24 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
 from datamodules.manifest import validate_manifest
 from datamodules.preprocess.align import clip_transform, transform_points
 from datamodules.preprocess.detect import five_points
-from datamodules.preprocess.source import read_source
-from datamodules.synthetic import SyntheticDataModule
-from datamodules.synthetic_canvas import FaceCanvas, draw_canvas
-from datamodules.synthetic_dataset import (
+from datamodules.storage.root import open_root
+from datamodules.synthetic.canvas import FaceCanvas, draw_canvas
+from datamodules.synthetic.datamodule import SyntheticDataModule
+from datamodules.synthetic.dataset import (
     SyntheticSpec,
     render_video,
     write_mp4,
     write_synthetic_dataset,
 )
-from datamodules.synthetic_face import Expression, draw_look, draw_shape, face_landmarks, to_canvas
-from datamodules.synthetic_footage import Footage, draw_footage
-from datamodules.synthetic_forgery import FORGERY_KINDS, ForgeryKind, make_forgery
-from datamodules.synthetic_scene import Rendering, render
+from datamodules.synthetic.face import Expression, draw_look, draw_shape, face_landmarks, to_canvas
+from datamodules.synthetic.footage import Footage, draw_footage
+from datamodules.synthetic.forgery import FORGERY_KINDS, ForgeryKind, make_forgery
+from datamodules.synthetic.scene import Rendering, render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +129,7 @@ def test_manifest_pairs_and_splits(tmp_path: Path) -> None:
 
 
 def test_manifest_is_what_the_pipeline_reads(tiny: Path) -> None:
-    source = read_source(tiny, name="synthetic")
+    source = read_folder(open_root(tiny), name="synthetic")
     validate_manifest([replace(record, status="unreadable") for record in source.records])
     assert {record.method for record in source.records} == {None, "temporal", "both"}
     assert all(r.paired_real for r in source.records if r.label == 1)
@@ -284,7 +285,7 @@ def test_stopped_run_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     module = _module(tmp_path, num_identities=3)
     with monkeypatch.context() as patch:
-        patch.setattr("datamodules.synthetic.write_synthetic_dataset", stop)
+        patch.setattr("datamodules.synthetic.datamodule.write_synthetic_dataset", stop)
         with pytest.raises(KeyboardInterrupt):
             module.prepare_data()
     assert not (module.folder / "videos").exists()

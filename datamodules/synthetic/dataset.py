@@ -20,17 +20,17 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from datamodules.errors import DataError
-from datamodules.synthetic_canvas import draw_canvas
-from datamodules.synthetic_face import draw_look, draw_shape
-from datamodules.synthetic_footage import FPS, draw_footage
-from datamodules.synthetic_forgery import FORGERY_KINDS, ForgeryKind, make_forgery
-from datamodules.synthetic_scene import Rendering, render
+from datamodules.synthetic.canvas import draw_canvas
+from datamodules.synthetic.face import draw_look, draw_shape
+from datamodules.synthetic.footage import FPS, draw_footage
+from datamodules.synthetic.forgery import FORGERY_KINDS, ForgeryKind, make_forgery
+from datamodules.synthetic.scene import Rendering, render
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from datamodules.schema import Split
-    from datamodules.synthetic_canvas import ByteArray
+    from datamodules.synthetic.canvas import ByteArray
 
 #: Counted up whenever the same parameters give other pixels; part of `SyntheticSpec.digest`.
 RENDERER_VERSION = 2

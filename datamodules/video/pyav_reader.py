@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.errors import DataError
-from datamodules.lazy_reader import LazyReader, check_count
-from datamodules.libav import DamagedVideoError, FrameStream
-from datamodules.video_packets import PacketScan, frame_rate, scan_packets, undamaged_frames
+from datamodules.video.lazy_reader import LazyReader, check_count
+from datamodules.video.libav import DamagedVideoError, FrameStream
+from datamodules.video.packets import PacketScan, frame_rate, scan_packets, undamaged_frames
 
 
 class _AstrayError(Exception):

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules import decord_reader, video_reader
-from datamodules.video_reader import open_video, probe_video
+from datamodules.video import decord_reader
+from datamodules.video import reader as video_reader
+from datamodules.video.reader import open_video, probe_video
 from tests.support.videos import read_codes, write_video
 
 
@@ -72,7 +73,7 @@ def test_decord_is_imported_without_cuda() -> None:
 import sys, types
 from pathlib import Path
 before = sys.modules["nvidia"] = types.ModuleType("nvidia")
-from datamodules.decord_reader import import_decord
+from datamodules.video.decord_reader import import_decord
 import_decord()
 assert sys.modules["nvidia"] is before
 del sys.modules["nvidia"]
@@ -85,7 +86,7 @@ assert not maps.exists() or "libcublas" not in maps.read_text()
 
 
 def test_importing_the_reader_imports_no_decoder() -> None:
-    program = "import sys, datamodules.video_reader; assert not {'av', 'decord'} & {*sys.modules}"
+    program = "import sys, datamodules.video.reader; assert not {'av', 'decord'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.synthetic_canvas import ByteArray, FaceCanvas, smooth_noise
-from datamodules.synthetic_face import FloatArray
+from datamodules.synthetic.canvas import ByteArray, FaceCanvas, smooth_noise
+from datamodules.synthetic.face import FloatArray
 
 #: Frames a second of every synthetic video.
 FPS = 25

@@ -1,0 +1,1 @@
+"""Synthetic talking heads, rendered on the spot: demo, smoke tests and probes."""
