@@ -29,9 +29,8 @@ install: $(STAMP) ## create .venv with everything the suite needs
 RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root '$(ROOT)') \
   $(if $(GPUS),--gpus $(GPUS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(ARGS)
 
-data: $(STAMP) ## prepare own videos: ROOT=<videos> OUT=<prepared> [BACKEND=mesh|fan|given] [WORKERS=N]
-	@test -n '$(ROOT)' -a -n '$(OUT)' || { echo "Usage: make data ROOT=<folder with real/ and fake/> OUT=<prepared folder>"; exit 2; }
-	@$(PY) -m datamodules.preprocess --dataset '$(ROOT)' --output '$(OUT)' $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [BACKEND=mesh|fan|given] [WORKERS=N] [ARGS=--list]
+	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout '$(DATASET)') $(if $(ROOT),--dataset '$(ROOT)') $(if $(OUT),--output '$(OUT)') $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 weights: $(STAMP) ## fetch and check the small detector files
 	@$(PY) -m weights.catalog --strict

@@ -1,9 +1,16 @@
-"""A folder of raw videos, read as records: labels, methods, people, splits."""
+"""A folder of raw videos, read as records: labels, methods, people, splits.
+
+    <root>/real/**/<video>           genuine videos (mp4, avi, mov, mkv, webm, m4v)
+    <root>/fake/<method>/**/<video>  forged ones
+    <root>/manifest.csv              if any: path, label, method, identity_group, split, paired_real
+
+A fake belongs to the genuine video of the same name, or of its first person where the name tells
+people (033_097, id0_id16_0007, 01_02__walk__AB12). Without a manifest or a split CSV the splits
+are made by people, and by file name where nobody is known.
+"""
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -17,12 +24,19 @@ from datamodules.datasets.records import (
     footage_name,
     source_folder,
 )
+from datamodules.datasets.tables import (
+    inside,
+    read_csv,
+    refuse_repeats,
+    split_named,
+    with_splits,
+)
 from datamodules.errors import DataError
-from datamodules.schema import SPLITS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from datamodules.datasets.adapter import LayoutOptions
     from datamodules.storage.root import DataRoot
 
 _LABELS = {"real": 0, "0": 0, "fake": 1, "1": 1}
@@ -34,6 +48,7 @@ def read_folder(
     name: str | None = None,
     manifest: Path | None = None,
     split_file: Path | None = None,
+    all_test: bool = False,
 ) -> SourceFolder:
     """Read a folder of raw videos.
 
@@ -44,6 +59,7 @@ def read_folder(
             identity_group, split and paired_real; `root/manifest.csv` unless given, if there
             is one. Other columns are ignored.
         split_file: CSV with the columns path and split, for every video; goes before all others.
+        all_test: Put every video into test.
 
     Returns:
         The records and what to say about them.
@@ -58,8 +74,15 @@ def read_folder(
     if manifest is not None:
         notes += _unlisted(root, manifest, videos)
     if split_file is not None:
-        videos = _with_splits(videos, split_file)
+        videos = with_splits(videos, split_file)
+    if all_test:
+        videos = [replace(video, split="test") for video in videos]
     return source_folder(root, name or PurePosixPath(str(root)).name, videos, notes)
+
+
+def read_plain(root: DataRoot, options: LayoutOptions) -> SourceFolder:
+    """Read a folder of raw videos as one of the layouts; see `read_folder`."""
+    return read_folder(root, options.name, options.manifest, options.split_file, options.all_test)
 
 
 def _from_folder(root: DataRoot) -> list[SourceVideo]:
@@ -85,11 +108,11 @@ def _from_folder(root: DataRoot) -> list[SourceVideo]:
 def _from_csv(manifest: Path) -> list[SourceVideo]:
     """Read a manifest.csv."""
     videos = []
-    for where, row in _read_csv(manifest, ("path", "label")):
+    for where, row in read_csv(manifest, ("path", "label")):
         label = _LABELS.get(row["label"].lower())
         if label is None:
             raise DataError(f"{where}: label {row['label']!r} is neither real nor fake")
-        path = _inside(row["path"], where)
+        path = inside(row["path"], where)
         method = row.get("method", "")
         if label == 1 and method in ("", "none"):
             method = _method_of(path) or "unknown"
@@ -100,44 +123,14 @@ def _from_csv(manifest: Path) -> list[SourceVideo]:
                 label=label,
                 method=as_folder_name(method, f"{where}: method") if label == 1 else None,
                 groups=(group,) if group else (),
-                split=_split_of(row.get("split", ""), where),
+                split=split_named(row.get("split", ""), where),
                 paired_real=row.get("paired_real", ""),
             )
         )
-    _refuse_repeats([str(video.path) for video in videos], manifest)
+    refuse_repeats([str(video.path) for video in videos], manifest)
     if not videos:
         raise DataError(f"{manifest} lists no video")
     return videos
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """Read a CSV: (file:line, row) of every row, without spaces around the values."""
-    try:
-        # utf-8-sig: spreadsheets put a mark before the first column's name
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
-            return [
-                (f"{path}:{reader.line_num}", {k: (v or "").strip() for k, v in row.items() if k})
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV file ({error})") from error
-
-
-def _with_splits(videos: list[SourceVideo], split_file: Path) -> list[SourceVideo]:
-    """Take the split of every video from a CSV."""
-    rows = _read_csv(split_file, ("path", "split"))
-    split_of = {str(_inside(row["path"], w)): _split_of(row["split"], w) for w, row in rows}
-    _refuse_repeats([str(_inside(row["path"], where)) for where, row in rows], split_file)
-    missing = [str(video.path) for video in videos if not split_of.get(str(video.path))]
-    if missing:
-        raise DataError(
-            f"{split_file} gives no split for {len(missing)} video(s), the first is {missing[0]}"
-        )
-    return [replace(video, split=split_of[str(video.path)]) for video in videos]
 
 
 def _unlisted(root: DataRoot, manifest: Path, videos: list[SourceVideo]) -> list[str]:
@@ -171,23 +164,3 @@ def _footage(path: PurePosixPath, real_of: Mapping[str, str]) -> str:
     """Find the genuine video that a fake was made of: of the same name, or its first person's."""
     same = real_of.get(footage_name(path)) if len(path.parts) > 2 else None
     return same or next((real_of[name] for name in people_of(path)[:1] if name in real_of), "")
-
-
-def _inside(text: str, where: str) -> PurePosixPath:
-    """Read a path of a CSV, which has to stay below the root."""
-    path = PurePosixPath(text.replace("\\", "/"))
-    if not path.name or path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{where}: path {text!r} is absolute, empty or leaves the folder")
-    return path
-
-
-def _split_of(text: str, where: str) -> str:
-    if text not in ("", *SPLITS):
-        raise DataError(f"{where}: split {text!r} is none of {', '.join(SPLITS)}")
-    return text
-
-
-def _refuse_repeats(paths: Sequence[str], file: Path) -> None:
-    repeated = [path for path, count in Counter(paths).items() if count > 1]
-    if repeated:
-        raise DataError(f"{file} lists {repeated[0]} more than once")

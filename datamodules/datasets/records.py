@@ -33,10 +33,12 @@ class SourceVideo:
         method: Forgery method; None for a real video.
         name: The last part of its id, unique within method and compression; from the path
             unless given.
-        compression: For example `c23`; from the path unless given.
+        compression: For example `c23`, or empty if there is none; from the path unless given.
         groups: Identities or source videos; from the name of the file unless given.
         split: `train`, `val`, `test`, or empty if the data set does not say.
         paired_real: Path of the real video of the same footage, or empty.
+        footage: What stands for `groups` where footage alone is to be kept apart, not people.
+        decoder: How it is read; `frames` for a folder of frames.
     """
 
     path: PurePosixPath
@@ -47,6 +49,8 @@ class SourceVideo:
     groups: tuple[str, ...] = ()
     split: str = ""
     paired_real: str = ""
+    footage: str = ""
+    decoder: str = "decord"
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ def _records(dataset: str, videos: list[SourceVideo], notes: list[str]) -> list[
             method=video.method,
             compression=_compression(video),
             paired_real=reals.get(video.paired_real),
+            decoder=video.decoder,
         )
         for video, names, split in zip(videos, groups, splits, strict=True)
     ]
@@ -179,7 +184,7 @@ def _video_ids(dataset: str, videos: list[SourceVideo]) -> dict[str, str]:
 
 
 def _compression(video: SourceVideo) -> str | None:
-    return video.compression or compression_of(video.path)
+    return compression_of(video.path) if video.compression is None else video.compression or None
 
 
 def _groups(dataset: str, video: SourceVideo) -> tuple[str, ...]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from datamodules.datasets.records import SourceFolder
     from datamodules.preprocess.batch import Preparation
 
 _DESCRIPTION = """
-Find, track and store the faces of a folder of videos (real/** and fake/<method>/**, perhaps with a
-manifest.csv). Runs again do only what is missing.
+Find, track and store the faces of a data set, in the folders that it is distributed in (--layout),
+or of any videos in real/** and fake/<method>/**. Runs again do only what is missing.
 """
 #: Failures named on the screen; the report names all. [ours]
 _MAX_NAMED = 5
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from weights.errors import WeightsError
 
     try:
-        return _prepare(_parser().parse_args(argv))
+        arguments = _parser().parse_args(argv)
+        return _look(arguments) if arguments.list or arguments.layouts else _prepare(arguments)
     except (DataError, WeightsError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -65,11 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         names = dict.fromkeys([*more, f"--{name}", f"--{name.replace('-', '_')}"])
         parser.add_argument(*names, **options)  # type: ignore[arg-type]
 
-    add("dataset", "-d", type=Path, required=True, metavar="ROOT", help="folder of raw videos")
-    add("output", "-o", type=Path, required=True, metavar="OUT", help="prepared folder to make")
-    add("csv", "-c", type=Path, help="manifest of the videos (default: ROOT/manifest.csv, if any)")
-    add("split", type=Path, help="CSV with the columns path and split; goes before the manifest")
-    add("name", help="name of the data set (default: that of the folder)")
+    add("dataset", "-d", type=Path, metavar="ROOT", help="folder of raw videos")
+    add("output", "-o", type=Path, metavar="OUT", help="prepared folder to make")
+    _add_layout_options(add)
     add("backend", choices=("mesh", "fan", "given"), default="mesh", help="who finds the faces")
     add("faces", type=Path, help="folder of the files that the backend `given` reads")
     add("max-frames", type=_count, default=768, help="frames read of a video, 0 for all (768)")
@@ -80,6 +80,25 @@ def _parser() -> argparse.ArgumentParser:
     add("workers", type=_count, default=0, help="processes (default: one per core)")
     add("limit", type=_count, default=0, help="prepare only so many videos, 0 for all (0)")
     return parser
+
+
+def _add_layout_options(add: Callable[..., None]) -> None:
+    """Add what says how the folder of raw videos is read."""
+    add("layout", default="folder", help="which data set it is; --layouts shows all (folder)")
+    add("layouts", action="store_true", help="show the layouts with their trees, and do nothing")
+    add("list", action="store_true", help="count what is in ROOT, and write nothing")
+    add("csv", "-c", type=Path, help="manifest of the videos (default: ROOT/manifest.csv, if any)")
+    add("split", type=Path, help="CSV with the columns path and split; goes before all others")
+    add("name", help="name of the data set (default: that of the layout or folder)")
+    add("compression", help="take only this one, as c23 (default: all that are there)")
+    add("subset", action="append", default=[], help="take only this method; may be repeated")
+    add(
+        "keep-apart",
+        choices=("person", "footage"),
+        default="person",
+        help="what no two splits share; footage keeps official training parts whole (person)",
+    )
+    add("all-test", action="store_true", help="put every video into test")
 
 
 def _count(text: str) -> int:
@@ -98,22 +117,51 @@ def _share(text: str) -> float:
     return value
 
 
+def _look(arguments: argparse.Namespace) -> int:
+    """Show the layouts, or what is in a folder; write nothing."""
+    from datamodules.datasets.layouts import describe_layouts
+    from datamodules.datasets.listing import listing
+
+    text = describe_layouts() + "\n" if arguments.layouts else listing(_read(arguments))
+    sys.stdout.write(text)
+    return 0
+
+
+def _read(arguments: argparse.Namespace) -> SourceFolder:
+    """Read the folder of raw videos."""
+    from datamodules.datasets.adapter import LayoutOptions
+    from datamodules.datasets.layouts import read_layout
+    from datamodules.datasets.records import limited
+    from datamodules.errors import DataError
+    from datamodules.storage.root import open_root
+
+    if arguments.dataset is None:
+        raise DataError("give the folder of the raw videos: ROOT=<videos>, or -d <videos>")
+    options = LayoutOptions(
+        name=arguments.name,
+        manifest=arguments.csv,
+        split_file=arguments.split,
+        compression=arguments.compression,
+        subsets=tuple(arguments.subset),
+        keep_apart=arguments.keep_apart,
+        all_test=arguments.all_test,
+    )
+    source = read_layout(arguments.layout, open_root(arguments.dataset), options)
+    return limited(source, arguments.limit)
+
+
 def _prepare(arguments: argparse.Namespace) -> int:
     """Read the folder, prepare it, and say what came of it."""
     from joblib import cpu_count
 
-    from datamodules.datasets.folder import read_folder
-    from datamodules.datasets.records import limited
     from datamodules.errors import DataError
     from datamodules.preprocess.batch import prepare_folder
     from datamodules.preprocess.prepare import PrepareOptions
-    from datamodules.storage.root import open_root
 
     started = time.monotonic()
-    source = read_folder(
-        open_root(arguments.dataset), arguments.name, arguments.csv, arguments.split
-    )
-    source = limited(source, arguments.limit)
+    if arguments.output is None:
+        raise DataError("give the prepared folder to make: OUT=<prepared>, or -o <prepared>")
+    source = _read(arguments)
     for note in source.notes:
         sys.stdout.write(f"{note}\n")
     options = PrepareOptions(

@@ -1,0 +1,180 @@
+"""What the readers of all data sets share: options, the search for folders, and the last step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from datamodules.datasets.leaks import split_people
+from datamodules.datasets.records import VIDEO_SUFFIXES, SourceVideo, source_folder
+from datamodules.datasets.tables import with_splits
+from datamodules.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from datamodules.datasets.records import SourceFolder
+    from datamodules.storage.root import DataRoot
+
+KeepApart = Literal["person", "footage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutOptions:
+    """What a user may say about the reading of a data set.
+
+    Attributes:
+        name: Of the data set in the manifest; that of the layout unless given.
+        manifest: CSV file that describes the videos of a folder; layout `folder` only.
+        split_file: CSV with the columns path and split; goes before all other splits.
+        compression: Take only this one; all that are there unless given.
+        subsets: Take only these parts, by the names that the layout gives them (methods,
+            distortions, lists of videos); all of them unless given.
+        keep_apart: What no two splits share: people or, weaker, footage. The second keeps the
+            training part of official splits whose people are in the test part as well.
+        all_test: Put every video into test, as tests across data sets do.
+    """
+
+    name: str | None = None
+    manifest: Path | None = None
+    split_file: Path | None = None
+    compression: str | None = None
+    subsets: tuple[str, ...] = ()
+    keep_apart: KeepApart = "person"
+    all_test: bool = False
+
+    @property
+    def needs_split(self) -> bool:
+        """Whether the data set has to say which video belongs to which split."""
+        return not (self.all_test or self.split_file)
+
+
+class Videos(NamedTuple):
+    """What a reader found.
+
+    Attributes:
+        videos: All of them, also those of other subsets or splits.
+        notes: What to say about the reading, one line each.
+    """
+
+    videos: list[SourceVideo]
+    notes: list[str]
+
+
+def finish(root: DataRoot, options: LayoutOptions, dataset: str, found: Videos) -> SourceFolder:
+    """Take what the user wants of a data set, split it without leaks, and make records of it.
+
+    Args:
+        root: Where the videos lie.
+        options: Of the user's.
+        dataset: Name of the data set unless the options give one.
+        found: The videos, each with groups, footage and, where the data set has one, its split.
+
+    Returns:
+        The records and what to say about them.
+
+    Raises:
+        DataError: If nothing is left, a part is unknown, or the splits of a CSV leak.
+    """
+    notes = list(found.notes)
+    videos = _chosen(found.videos, options)
+    if options.keep_apart == "footage":
+        videos = [replace(v, groups=(v.footage,)) if v.footage else v for v in videos]
+        notes.append("kept apart: footage only; the same person may be in two splits")
+    if options.all_test:
+        videos = [replace(video, split="test") for video in videos]
+    elif options.split_file is not None:
+        videos = with_splits(videos, options.split_file)
+    else:
+        videos = split_people(videos, notes)
+    return source_folder(root, options.name or dataset, videos, notes)
+
+
+def _chosen(videos: Sequence[SourceVideo], options: LayoutOptions) -> list[SourceVideo]:
+    """Keep the compression and the parts that the user asked for; real videos always stay."""
+    known = sorted({video.compression for video in videos if video.compression})
+    wanted = options.compression
+    if wanted is not None and wanted not in known:
+        raise DataError(f"there is no compression {wanted!r}; there are: {_names(known)}")
+    kept = [video for video in videos if wanted is None or video.compression == wanted]
+    parts = sorted({video.method for video in kept if video.method})
+    unknown = [name for name in options.subsets if name not in parts]
+    if unknown:
+        raise DataError(f"there is no part {unknown[0]!r}; there are: {_names(parts)}")
+    if not options.subsets:
+        return kept
+    return [video for video in kept if not video.method or video.method in options.subsets]
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def videos_below(root: DataRoot, folder: str) -> list[PurePosixPath]:
+    """List the video files below a folder.
+
+    Args:
+        root: Of the data set.
+        folder: Relative to it; the whole of it if empty.
+
+    Returns:
+        Sorted paths relative to the root; hidden files are none.
+    """
+    return [path for path in map(PurePosixPath, root.files(folder)) if is_video(path)]
+
+
+def is_video(path: PurePosixPath) -> bool:
+    """Tell whether a path is that of a video file, by its suffix; hidden files are none."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in VIDEO_SUFFIXES and not hidden
+
+
+def missing(root: DataRoot, looked_for: str, remedy: str) -> DataError:
+    """Say that a folder or file of a layout is not there.
+
+    Args:
+        root: Of the data set.
+        looked_for: The folders or files, relative to the root.
+        remedy: What to do about it.
+
+    Returns:
+        The error, to be raised; it names a folder below the root where they do lie.
+    """
+    first = looked_for.split(", ")[0].split(" or ")[0].rstrip("/")
+    for path in root.files():
+        outer, inner, _ = f"/{path}/".partition(f"/{first}/")
+        if inner and outer:
+            return DataError(f"{root} has no {first}, but {root}{outer} has; give that folder")
+    return DataError(f"{root} has no {looked_for}; {remedy}")
+
+
+def strange(paths: Iterable[object], what: str = "name fits no rule of this layout") -> list[str]:
+    """Say how many files were left out.
+
+    Args:
+        paths: Of the files.
+        what: Why.
+
+    Returns:
+        One line; none if there is no such file.
+    """
+    names = sorted(map(str, paths))
+    return [f"{len(names)} file(s) left out, whose {what}, as {names[0]}"] if names else []
+
+
+def absent(listed: Iterable[str], there: Iterable[str], where: str) -> list[str]:
+    """Say how many videos of a list are not there.
+
+    Args:
+        listed: What the list names.
+        there: What is there.
+        where: The list.
+
+    Returns:
+        One line; none if all are there.
+    """
+    gone = sorted(set(listed) - set(there))
+    if not gone:
+        return []
+    return [f"{len(gone)} video(s) of {where} are not there, the first is {gone[0]}"]

@@ -1,0 +1,117 @@
+"""The data sets that can be read as they are distributed: a reader for each folder layout.
+
+A reader takes a root and options and returns the videos as records. To add a layout: write a
+module whose docstring shows the expected tree, with a function `read(root, options)`, and add
+one line to `LAYOUTS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
+
+from datamodules.datasets.adapter import LayoutOptions
+from datamodules.errors import DataError
+
+if TYPE_CHECKING:
+    from datamodules.datasets.records import SourceFolder
+    from datamodules.storage.root import DataRoot
+
+
+class Reader(Protocol):
+    """What every layout's module offers."""
+
+    def __call__(self, root: DataRoot, options: LayoutOptions) -> SourceFolder:
+        """Read a data set.
+
+        Args:
+            root: Where it lies.
+            options: Of the user's.
+
+        Returns:
+            The records and what to say about them.
+
+        Raises:
+            DataError: If something is missing; says what, where, and what to do.
+        """
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set in the folders that it is distributed in.
+
+    Attributes:
+        title: The name of the data set.
+        reader: `module:function`, imported when it is needed; the docstring of the module shows
+            the expected tree.
+        takes: Those of the options `manifest`, `compression`, `subsets` and `keep_apart` that
+            mean something to it; all layouts take the others.
+    """
+
+    title: str
+    reader: str
+    takes: tuple[str, ...] = ()
+
+    @property
+    def module(self) -> str:
+        """Name of the module that holds the reader."""
+        return self.reader.partition(":")[0]
+
+
+_HERE = "datamodules.datasets"
+LAYOUTS: dict[str, Layout] = {
+    "folder": Layout("any videos in real/ and fake/", f"{_HERE}.folder:read_plain", ("manifest",)),
+}
+_FLAGS = {
+    "manifest": "--csv",
+    "compression": "--compression",
+    "subsets": "--subset",
+    "keep_apart": "--keep-apart",
+}
+
+
+def read_layout(name: str, root: DataRoot, options: LayoutOptions) -> SourceFolder:
+    """Read a data set by the name of its layout.
+
+    Args:
+        name: A key of `LAYOUTS`.
+        root: Where it lies.
+        options: Of the user's.
+
+    Returns:
+        The records and what to say about them.
+
+    Raises:
+        DataError: If there is no such layout, an option means nothing to it, or the reader finds
+            something missing.
+    """
+    layout = LAYOUTS.get(name)
+    if layout is None:
+        raise DataError(f"there is no layout {name!r}; known are: {', '.join(LAYOUTS)}")
+    for option, flag in _FLAGS.items():
+        asked = getattr(options, option) != getattr(LayoutOptions(), option)
+        if asked and option not in layout.takes:
+            takers = [other for other, its in LAYOUTS.items() if option in its.takes]
+            raise DataError(f"layout {name} takes no {flag}; these do: {', '.join(takers)}")
+    if options.all_test and options.split_file:
+        raise DataError("--all-test and --split exclude each other; give one of them")
+    reader: Reader = getattr(import_module(layout.module), layout.reader.partition(":")[2])
+    return reader(root, options)
+
+
+def describe_layouts() -> str:
+    """Describe every layout: its name, its data set, and the folders that it expects.
+
+    Returns:
+        Text for a terminal; layouts that share a module share its description.
+    """
+    modules = dict.fromkeys(layout.module for layout in LAYOUTS.values())
+    blocks = []
+    for module in modules:
+        heads = [f"{n}: {each.title}" for n, each in LAYOUTS.items() if each.module == module]
+        text = inspect.getdoc(import_module(module)) or ""
+        lines = [f"    {line}".rstrip() for line in text.split("\n")]
+        blocks.append("\n".join([*heads, "", *lines]))
+    return "\n\n".join(blocks)
