@@ -25,7 +25,7 @@ _REQUIRED = [
     for name, field in _FIELDS.items()
     if field.default is MISSING and field.default_factory is MISSING
 ]
-_TUPLES = ("group_ids", "tracks")
+_TUPLES = ("group_ids", "tracks", "frames")
 _NUMBERS: dict[str, tuple[type, ...]] = {
     "label": (int,),
     "num_frames": (int,),
@@ -180,7 +180,15 @@ def split_groups(
 def _lines(records: Iterable[VideoRecord]) -> list[str]:
     """Give the lines of the file, without line ends, sorted by id."""
     ordered = sorted(records, key=lambda record: record.video_id)
-    return [json.dumps(asdict(r), sort_keys=True, ensure_ascii=False) for r in ordered]
+    return [json.dumps(_values(r), sort_keys=True, ensure_ascii=False) for r in ordered]
+
+
+def _values(record: VideoRecord) -> dict[str, Any]:
+    """Give the values of a line; most videos have no list of frames, and need not say so."""
+    values = asdict(record)
+    if not record.frames:
+        del values["frames"]
+    return values
 
 
 def _parse_line(line: str, where: str) -> VideoRecord:
@@ -229,7 +237,7 @@ def _record_fault(record: VideoRecord) -> str:
     ]
     checks += [
         (_is_inside(path), f"path {path!r} is absolute or leaves its root")
-        for path in (record.video_id, record.path, *record.tracks)
+        for path in (record.video_id, record.path, *record.tracks, *record.frames)
     ]
     return next((reason for fine, reason in checks if not fine), "")
 

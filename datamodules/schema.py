@@ -34,7 +34,7 @@ class VideoRecord:
 
     Attributes:
         video_id: Unique in a manifest, `dataset/compression/method/name`.
-        path: The source file, relative to the root of the raw videos.
+        path: The source file or folder of frames, relative to the root of the raw videos.
         label: 0 real, 1 fake.
         dataset: Name of the data set, for example `ffpp`.
         split: Which part of an experiment the video belongs to.
@@ -46,10 +46,12 @@ class VideoRecord:
         fps: Frames a second.
         height: Height in pixels, as decoded (after rotation).
         width: Width in pixels, as decoded (after rotation).
-        sha256: Of the source file.
+        sha256: Of the source file; of a folder over the names and bytes of its frames.
         decoder: The backend that was proven frame-exact on this file.
         status: `ok`, or why the video has no clip to score.
         tracks: Face tracks, paths relative to the root of the prepared store.
+        frames: Names of the pictures that belong to the video, where `path` is a folder that
+            holds others as well; otherwise empty.
     """
 
     video_id: str
@@ -69,6 +71,7 @@ class VideoRecord:
     decoder: str = "decord"
     status: VideoStatus = "ok"
     tracks: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ class SourceVideo:
         paired_real: Path of the real video of the same footage, or empty.
         footage: What stands for `groups` where footage alone is to be kept apart, not people.
         decoder: How it is read; `frames` for a folder of frames.
+        frames: Names of the pictures that belong to the video, where `path` is a folder that
+            holds others as well.
     """
 
     path: PurePosixPath
@@ -51,6 +53,7 @@ class SourceVideo:
     paired_real: str = ""
     footage: str = ""
     decoder: str = "decord"
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ def _records(dataset: str, videos: list[SourceVideo], notes: list[str]) -> list[
             compression=_compression(video),
             paired_real=reals.get(video.paired_real),
             decoder=video.decoder,
+            frames=video.frames,
         )
         for video, names, split in zip(videos, groups, splits, strict=True)
     ]

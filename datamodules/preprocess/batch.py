@@ -151,7 +151,12 @@ def _job(
 ) -> Job:
     """Describe the work on one video, and everything its result depends on."""
     task = VideoTask(
-        root=root, out=out, path=record.path, video_id=record.video_id, options=options
+        root=root,
+        out=out,
+        path=record.path,
+        video_id=record.video_id,
+        options=options,
+        frames=record.frames,
     )
     fingerprint = {
         "prepare_version": PREPARE_VERSION,
@@ -160,6 +165,7 @@ def _job(
         "backend_version": backend_version,
         "options": options.parameters(),
         "num_bytes": [_size(path) for path in input_files(task)],
+        **({"frames": list(record.frames)} if record.frames else {}),
     }
     return Job(short_hash(record.video_id), task, fingerprint)
 

@@ -19,11 +19,13 @@ from datamodules.preprocess.detect import FaceBackend, face_backend
 from datamodules.preprocess.given import find_faces
 from datamodules.preprocess.store import TrackMeta
 from datamodules.preprocess.track import LinkedTrack, LinkRules, link_faces
+from datamodules.video.frames_reader import frame_files, is_frames
 from datamodules.video.reader import (
     DamagedVideoError,
     VideoInfo,
     file_sha256,
     open_video,
+    prefix_decoder,
     probe_video,
 )
 
@@ -89,6 +91,7 @@ class VideoTask:
         path: Of the video, relative to `root`.
         video_id: As in the manifest; tells where its tracks go.
         options: How to prepare.
+        frames: Names of the pictures of a folder that belong to the video; all unless given.
     """
 
     root: Path
@@ -96,15 +99,25 @@ class VideoTask:
     path: str
     video_id: str
     options: PrepareOptions
+    frames: tuple[str, ...] = ()
 
 
 def input_files(task: VideoTask) -> list[Path]:
     """List the files that a result depends on: the video, and given faces if they are used."""
     video = task.root / task.path
+    files = _source_files(video, task.frames)
     if task.options.backend != "given":
-        return [video]
+        return files
     faces = find_faces(video, task.options.faces, task.root)
-    return [video] if faces is None else [video, faces]
+    return files if faces is None else [*files, faces]
+
+
+def _source_files(video: Path, frames: Sequence[str]) -> list[Path]:
+    """List the pictures of a folder of frames, so that a change in any of them is noticed."""
+    try:
+        return list(frame_files(video, frames).files) if is_frames(video) else [video]
+    except DataError:
+        return [video]
 
 
 def prepare_video(task: VideoTask) -> dict[str, Any]:
@@ -125,10 +138,10 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
     video = task.root / task.path
     inputs = [_stamp(path) for path in input_files(task)]
     try:
-        info = probe_video(video, allow_damaged=True)
+        info = probe_video(video, allow_damaged=True, frames=task.frames)
         backend = _backend(task.options, task.root)
         backend.begin(video)
-        found = _find(video, info, backend, task.options.max_frames)
+        found = _find(task, info, backend)
     except DataError as error:
         result = failed_result(_without_path(error, video))
         return result | {"inputs": inputs, "sha256": inputs[0]["sha256"]}
@@ -184,17 +197,18 @@ def _backend(options: PrepareOptions, root: Path) -> FaceBackend:
     return face_backend(options.backend, **options.backend_options(root))
 
 
-def _find(video: Path, info: VideoInfo, backend: FaceBackend, max_frames: int) -> _Found:
+def _find(task: VideoTask, info: VideoInfo, backend: FaceBackend) -> _Found:
     """Find the faces of every frame."""
+    video = task.root / task.path
     faces: list[list[Face]] = []
-    with open_video(video, info.decoder, info.num_frames) as reader:
+    with open_video(video, info.decoder, info.num_frames, task.frames) as reader:
         try:
-            for frame in islice(reader, max_frames or None):
+            for frame in islice(reader, task.options.max_frames or None):
                 height, width = frame.shape[:2]
                 faces.append([f for f in backend.faces(frame) if _is_inside(f, height, width)])
         except DamagedVideoError as error:
             # Long videos are probed in samples, so that damage may show here only.
-            return _Found(faces, "pyav_prefix", _without_path(error, video))
+            return _Found(faces, prefix_decoder(info.decoder), _without_path(error, video))
     return _Found(faces, info.decoder, _without_path(info.damage, video))
 
 
@@ -264,7 +278,7 @@ def _store(
         **({} if image_format == "jpg" else {"quality": 0}),
     )
     num_frames = None if found.damage else info.num_frames
-    with open_video(task.root / task.path, found.decoder, num_frames) as reader:
+    with open_video(task.root / task.path, found.decoder, num_frames, task.frames) as reader:
         stored = store_tracks(reader, tracks, folder, meta)
     for path in folder.glob("*.zip"):
         # Of an earlier preparation, with other settings.

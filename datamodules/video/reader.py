@@ -1,9 +1,10 @@
 """Videos: which decoder reads a file exactly, and readers of its frames.
 
-decord is fast, and on some files gives a neighbour of the frame asked for (seen with decord2 3.4:
-open GOPs, HEVC, edit lists, MPEG-TS, gradual refresh, B-frames in AVI). `probe_video` therefore
-looks at each file once and names the decoder that is exact on it; `open_video` opens it by that
-name. What no decoder reads is refused with one line that says why.
+A video is a file, or a folder of pictures. decord is fast, and on some files gives a neighbour of
+the frame asked for (seen with decord2 3.4: open GOPs, HEVC, edit lists, MPEG-TS, gradual refresh,
+B-frames in AVI). `probe_video` therefore looks at each file once and names the decoder that is
+exact on it; `open_video` opens it by that name. What no decoder reads is refused with one line
+that says why.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,14 @@ from numpy.typing import NDArray
 
 from datamodules.errors import DataError
 from datamodules.video.decord_reader import DecordReader
+from datamodules.video.frames_reader import (
+    FramesPrefixReader,
+    FramesReader,
+    frame_files,
+    is_frames,
+    probe_frames,
+)
+from datamodules.video.info import ASSUMED_FPS, VideoInfo
 from datamodules.video.lazy_reader import VideoReader
 from datamodules.video.libav import DamagedVideoError
 from datamodules.video.packets import PacketScan, frame_rate, scan_packets, undamaged_frames
@@ -34,6 +43,7 @@ __all__ = [
     "file_sha256",
     "frame_times",
     "open_video",
+    "prefix_decoder",
     "probe_video",
 ]
 
@@ -42,7 +52,10 @@ DECODERS: dict[str, Callable[[Path, int | None], VideoReader]] = {
     "decord": DecordReader,
     "pyav": PyavReader,
     "pyav_prefix": PyavPrefixReader,
+    "frames": FramesReader,
+    "frames_prefix": FramesPrefixReader,
 }
+_FRAME_DECODERS = {"frames": FramesReader, "frames_prefix": FramesPrefixReader}
 
 #: Videos up to this many pixels in all are decoded once from end to end while probing, longer
 #: ones in samples [ours]: 960 frames of 1920x1080, 4 s of one core.
@@ -61,44 +74,6 @@ _MOST_KEYS = 16
 
 
 @dataclass(frozen=True)
-class VideoInfo:
-    """What a file holds, and who reads it exactly.
-
-    Attributes:
-        num_frames: Frames that decode.
-        fps: Mean number of frames a second, 0 where the file does not tell.
-        height: Height of the upright picture in pixels.
-        width: Width of the upright picture in pixels.
-        decoder: Key of `DECODERS` for `open_video`.
-        duration_s: From the first frame to the end of the last one in seconds.
-        sha256: Of the file.
-        reason: Why it is not read by decord, or an empty string.
-        damage: What is wrong with a damaged file that was accepted, or an empty string.
-        timestamps_s: Times of the frames after the first one in seconds, shape (num_frames,),
-            float64.
-    """
-
-    num_frames: int
-    fps: float
-    height: int
-    width: int
-    decoder: str
-    duration_s: float
-    sha256: str
-    reason: str
-    damage: str
-    timestamps_s: NDArray[np.float64] = field(repr=False, compare=False)
-
-    @property
-    def variable_frame_rate(self) -> bool:
-        """Whether some frame is shown more than half a frame away from its number / `fps`."""
-        if not self.fps:
-            return False
-        regular = np.arange(self.num_frames) / self.fps
-        return bool(np.any(np.abs(self.timestamps_s - regular) > 0.5 / self.fps))
-
-
-@dataclass(frozen=True)
 class _Look:
     """What decoding showed: strided pictures of sample frames, and the whole or assumed length."""
 
@@ -109,15 +84,19 @@ class _Look:
 
 
 def open_video(
-    path: Path | str, decoder: str = "decord", num_frames: int | None = None
+    path: Path | str,
+    decoder: str = "decord",
+    num_frames: int | None = None,
+    frames: Sequence[str] = (),
 ) -> VideoReader:
     """Make a reader; it opens the file at first use, in the process that uses it.
 
     Args:
-        path: The file.
+        path: The file, or the folder of frames.
         decoder: What `probe_video` named for this file.
         num_frames: What `probe_video` counted, if known: spares counting again, and a file that
             has changed since is noticed.
+        frames: Names of the pictures of a folder that belong to the video; all unless given.
 
     Returns:
         The reader. Close it, or use it in a `with` statement.
@@ -127,18 +106,28 @@ def open_video(
     """
     if decoder not in DECODERS:
         raise DataError(f"no decoder is called {decoder!r}; there are: {', '.join(DECODERS)}")
+    if decoder in _FRAME_DECODERS:
+        return _FRAME_DECODERS[decoder](path, num_frames, frames)
     return DECODERS[decoder](Path(path), num_frames)
 
 
-def probe_video(path: Path | str, allow_damaged: bool = False) -> VideoInfo:
+def prefix_decoder(decoder: str) -> str:
+    """Name what reads the frames before the damage that a decoder came upon."""
+    return "frames_prefix" if decoder in _FRAME_DECODERS else "pyav_prefix"
+
+
+def probe_video(
+    path: Path | str, allow_damaged: bool = False, frames: Sequence[str] = ()
+) -> VideoInfo:
     """Look at a file once: what it holds, whether it is whole, and which decoder is exact on it.
 
     Short videos are decoded from end to end; of long ones (2 gigapixels in all) the packets and
     some samples are looked at, so that damage in between shows only when it is read.
 
     Args:
-        path: The file.
+        path: The file, or the folder of frames.
         allow_damaged: Whether to accept the frames before the first damage of a damaged file.
+        frames: Names of the pictures of a folder that belong to the video; all unless given.
 
     Returns:
         The facts to keep in a manifest.
@@ -147,6 +136,12 @@ def probe_video(path: Path | str, allow_damaged: bool = False) -> VideoInfo:
         DataError: The file is missing, unreadable, without video, or damaged.
     """
     path = Path(path)
+    if is_frames(path):
+        return probe_frames(frame_files(path, frames), allow_damaged)
+    return _probe_file(path, allow_damaged)
+
+
+def _probe_file(path: Path, allow_damaged: bool) -> VideoInfo:
     scan = scan_packets(path)
     damage = ""
     try:
@@ -192,6 +187,8 @@ def frame_times(path: Path | str, num_frames: int) -> NDArray[np.float64]:
         DataError: The file is unreadable or has fewer frames.
     """
     path = Path(path)
+    if is_frames(path):
+        return np.arange(num_frames) / ASSUMED_FPS
     scan = scan_packets(path)
     if scan.exact and len(scan.pts) == num_frames:
         return scan.times_s
@@ -265,7 +262,7 @@ def _times(pts: list[int | None], scan: PacketScan) -> NDArray[np.float64]:
     if len(known) == len(pts) and all(b > a for a, b in pairwise(known)):
         return np.asarray((np.array(known) - known[0]) * scan.time_base, np.float64)
     # without times, players show frames at the declared rate
-    return np.arange(len(pts)) / (scan.declared_fps or 25.0)
+    return np.arange(len(pts)) / (scan.declared_fps or ASSUMED_FPS)
 
 
 def _strided(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -230,9 +230,10 @@ def folder_at(path: Path) -> Path:
     return path
 
 
+FILE_DECODERS = [name for name in DECODERS if not name.startswith("frames")]
 UNREADABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing.mp4": (lambda p: p, "No such file"),
-    "folder.mp4": (folder_at, "is not a file"),
+    "folder.mp4": (folder_at, "is not a file|holds no picture"),
     "empty.mp4": (lambda p: written(p, b""), "is empty"),
     "text.mp4": (lambda p: written(p, b"hello, I am no video\n" * 50), "no readable video"),
     "silence.mp4": (silence, "no video stream"),
@@ -249,7 +250,7 @@ def test_unreadable_files_get_one_line(
     make, reason = UNREADABLE[name]
     (tmp_path / "base.mp4").write_bytes(plain.read_bytes())
     path = make(tmp_path / name)
-    uses: list[Callable[[Path], object]] = [probe_video, *map(_first_frame, DECODERS)]
+    uses: list[Callable[[Path], object]] = [probe_video, *map(_first_frame, FILE_DECODERS)]
     for use in uses:
         with pytest.raises(DataError, match=reason) as refused:
             use(path)
