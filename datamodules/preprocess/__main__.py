@@ -70,8 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     add("dataset", "-d", type=Path, metavar="ROOT", help="folder of raw videos")
     add("output", "-o", type=Path, metavar="OUT", help="prepared folder to make")
     _add_layout_options(add)
-    add("backend", choices=("mesh", "fan", "given"), default="mesh", help="who finds the faces")
+    add(
+        "backend",
+        choices=("mesh", "fan", "given", "bench"),
+        default="mesh",
+        help="who finds the faces",
+    )
     add("faces", type=Path, help="folder of the files that the backend `given` reads")
+    add("frames", default="all", help="frames taken: all, first:N or spread:N, as spread:32 (all)")
     add("max-frames", type=_count, default=768, help="frames read of a video, 0 for all (768)")
     add("max-clips", type=_count, default=0, help="32-frame clips kept of a track, 0 for all (0)")
     add("face-thres", type=_share, default=0.8, help="score that a track starts with (0.8)")
@@ -156,6 +162,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     from datamodules.errors import DataError
     from datamodules.preprocess.batch import prepare_folder
+    from datamodules.preprocess.frame_choice import check_choice
     from datamodules.preprocess.prepare import PrepareOptions
 
     started = time.monotonic()
@@ -172,6 +179,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         start_score=arguments.face_thres,
         keep_score=arguments.bbox_thres,
         image_format=arguments.format,
+        frames=check_choice(arguments.frames),
     )
     workers = arguments.workers or cpu_count()
     with _progress() as tell:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from datamodules.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 #: Names that `face_backend` takes.
-BACKENDS = ("mesh", "fan", "given")
+BACKENDS = ("mesh", "fan", "given", "bench")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +70,26 @@ class FaceBackend(Protocol):
         """
 
 
+@runtime_checkable
+class ReadsFaces(Protocol):
+    """What a backend offers that reads faces from files, and so has to know the frames."""
+
+    def expect(self, numbers: Sequence[int], files: Sequence[Path]) -> None:
+        """Hear which frames of the video will be shown; called after `begin`.
+
+        Args:
+            numbers: Their positions in the video, in the order in which they are shown.
+            files: The pictures of the video, if it is a folder of frames; otherwise empty.
+        """
+
+
 def face_backend(name: str, **options: Any) -> FaceBackend:
     """Make a face backend.
 
     Args:
         name: `mesh` (two small networks on the CPU, the default of the suite), `fan`
-            (face-alignment, an extra) or `given` (reads boxes and landmarks from files).
+            (face-alignment, an extra), `given` (reads boxes and landmarks from files) or `bench`
+            (reads the landmarks that come with the crops of DeepfakeBench and DF40).
         **options: Arguments of the backend's class.
 
     Returns:
@@ -97,6 +112,10 @@ def face_backend(name: str, **options: Any) -> FaceBackend:
         from datamodules.preprocess.given import GivenBackend
 
         return GivenBackend(**options)
+    if name == "bench":
+        from datamodules.preprocess.bench_landmarks import BenchBackend
+
+        return BenchBackend(**options)
     raise DataError(f"no face backend is called {name!r}; there are {', '.join(BACKENDS)}")
 
 

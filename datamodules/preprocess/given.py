@@ -13,6 +13,7 @@ from datamodules.errors import DataError
 from datamodules.preprocess.detect import Face, five_points
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,6 +48,7 @@ class GivenBackend:
         self._folder = folder
         self._root = root
         self._faces: dict[int, list[Face]] = {}
+        self._numbers: Sequence[int] | None = None
         self._next = 0
 
     def begin(self, video: Path) -> None:
@@ -66,7 +68,17 @@ class GivenBackend:
                 "or choose another backend"
             )
         self._faces = _read(file)
+        self._numbers = None
         self._next = 0
+
+    def expect(self, numbers: Sequence[int], files: Sequence[Path]) -> None:
+        """Hear which frames will be shown: all of them, from the first on, unless told.
+
+        Args:
+            numbers: Their positions in the video, which the file counts as well.
+            files: Not looked at.
+        """
+        self._numbers = numbers
 
     def faces(self, frame_rgb: NDArray[np.uint8]) -> list[Face]:
         """Give the faces of the next frame.
@@ -77,7 +89,8 @@ class GivenBackend:
         Returns:
             The faces of the file, the surest first.
         """
-        faces = self._faces.get(self._next, [])
+        number = self._next if self._numbers is None else self._numbers[self._next]
+        faces = self._faces.get(number, [])
         self._next += 1
         return faces
 

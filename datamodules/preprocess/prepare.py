@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
 from datamodules.preprocess.align import big_box
+from datamodules.preprocess.bench_landmarks import landmark_file
 from datamodules.preprocess.crops import store_tracks
-from datamodules.preprocess.detect import FaceBackend, face_backend
+from datamodules.preprocess.detect import FaceBackend, ReadsFaces, face_backend
+from datamodules.preprocess.frame_choice import (
+    ALL_FRAMES,
+    frame_numbers,
+    mean_step,
+    not_taken_rows,
+    taken,
+)
 from datamodules.preprocess.given import find_faces
 from datamodules.preprocess.store import TrackMeta
 from datamodules.preprocess.track import LinkedTrack, LinkRules, link_faces
@@ -58,6 +66,7 @@ class PrepareOptions:
         start_score: Score that a track starts with (0.8: FTCN's official tracker).
         keep_score: Score that a face is kept with (0.5: FTCN's official detector settings).
         image_format: How crops are stored: `jpg` or, lossless, `png`.
+        frames: Which frames of a video are taken: `all`, `first:N` or `spread:N`.
     """
 
     backend: str = "mesh"
@@ -67,11 +76,14 @@ class PrepareOptions:
     start_score: float = 0.8
     keep_score: float = 0.5
     image_format: Literal["jpg", "png"] = "jpg"
+    frames: str = ALL_FRAMES
 
     def backend_options(self, root: Path) -> dict[str, Any]:
         """Give the arguments of the face backend, for videos below `root`."""
         if self.backend == "given":
             return {"folder": self.faces, "root": root}
+        if self.backend == "bench":
+            return {}
         return {"min_score": self.keep_score}
 
     def parameters(self) -> dict[str, Any]:
@@ -106,6 +118,8 @@ def input_files(task: VideoTask) -> list[Path]:
     """List the files that a result depends on: the video, and given faces if they are used."""
     video = task.root / task.path
     files = _source_files(video, task.frames)
+    if task.options.backend == "bench" and files != [video]:
+        return [*files, *filter(Path.is_file, map(landmark_file, files))]
     if task.options.backend != "given":
         return files
     faces = find_faces(video, task.options.faces, task.root)
@@ -146,13 +160,14 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
         result = failed_result(_without_path(error, video))
         return result | {"inputs": inputs, "sha256": inputs[0]["sha256"]}
     tracks, dropped = _link(found, task.options)
-    dropped += _dropped_frames(found, tracks, info.num_frames)
+    dropped += _dropped_frames(found, tracks)
+    dropped += not_taken_rows(task.options.frames, found.numbers, info.num_frames)
     tracks, cut = _shorten(tracks, task.options.max_clips)
     stored = _store(task, info, found, backend, tracks)
     return {
         "status": "ok" if stored else "no_face",
         "reason": _reason(found, bool(stored), task.options),
-        "num_frames": len(found.faces) if found.damage else info.num_frames,
+        "num_frames": _num_frames(found, info),
         "fps": info.fps,
         "height": info.height,
         "width": info.width,
@@ -184,11 +199,19 @@ def failed_result(reason: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Found:
-    """Faces of the frames that were read: how they were read, and why no further."""
+    """Faces of the frames that were read: which they are, how they were read, why no further."""
 
     faces: list[list[Face]]
+    numbers: Sequence[int]
     decoder: str
     damage: str
+
+
+def _num_frames(found: _Found, info: VideoInfo) -> int:
+    """Count the frames that decode; of a damaged video those up to the last one read."""
+    if not found.damage or found.decoder == info.decoder:
+        return info.num_frames
+    return found.numbers[len(found.faces) - 1] + 1 if found.faces else 0
 
 
 @lru_cache(maxsize=1)
@@ -198,18 +221,23 @@ def _backend(options: PrepareOptions, root: Path) -> FaceBackend:
 
 
 def _find(task: VideoTask, info: VideoInfo, backend: FaceBackend) -> _Found:
-    """Find the faces of every frame."""
+    """Find the faces of every frame that is taken."""
     video = task.root / task.path
     faces: list[list[Face]] = []
+    numbers = frame_numbers(task.options.frames, info.num_frames)
+    if isinstance(backend, ReadsFaces):
+        files = frame_files(video, task.frames).files if is_frames(video) else ()
+        backend.expect(numbers, files)
     with open_video(video, info.decoder, info.num_frames, task.frames) as reader:
         try:
-            for frame in islice(reader, task.options.max_frames or None):
+            for frame in islice(taken(reader, numbers), task.options.max_frames or None):
                 height, width = frame.shape[:2]
                 faces.append([f for f in backend.faces(frame) if _is_inside(f, height, width)])
         except DamagedVideoError as error:
             # Long videos are probed in samples, so that damage may show here only.
-            return _Found(faces, prefix_decoder(info.decoder), _without_path(error, video))
-    return _Found(faces, info.decoder, _without_path(info.damage, video))
+            decoder = prefix_decoder(info.decoder)
+            return _Found(faces, numbers, decoder, _without_path(error, video))
+    return _Found(faces, numbers, info.decoder, _without_path(info.damage, video))
 
 
 def _is_inside(face: Face, height: int, width: int) -> bool:
@@ -271,7 +299,7 @@ def _store(
         source_sha256=info.sha256,
         backend=backend.name,
         backend_version=backend.version,
-        fps=info.fps or _UNKNOWN_FPS,
+        fps=(info.fps or _UNKNOWN_FPS) / _step(task, found),
         height=info.height,
         width=info.width,
         image_format=image_format,
@@ -279,7 +307,7 @@ def _store(
     )
     num_frames = None if found.damage else info.num_frames
     with open_video(task.root / task.path, found.decoder, num_frames, task.frames) as reader:
-        stored = store_tracks(reader, tracks, folder, meta)
+        stored = store_tracks(taken(reader, found.numbers), tracks, folder, meta)
     for path in folder.glob("*.zip"):
         # Of an earlier preparation, with other settings.
         if path.name not in {Path(track["path"]).name for track in stored}:
@@ -287,9 +315,16 @@ def _store(
     return [{**track, "path": f"tracks/{task.video_id}/{track['path']}"} for track in stored]
 
 
-def _dropped_frames(
-    found: _Found, tracks: Sequence[LinkedTrack[Face]], num_frames: int
-) -> list[dict[str, Any]]:
+def _step(task: VideoTask, found: _Found) -> float:
+    """Tell how many frames lie between those taken; pictures may have gaps of their own."""
+    video = task.root / task.path
+    if not is_frames(video):
+        return mean_step(found.numbers)
+    numbers = frame_files(video, task.frames).numbers
+    return mean_step([numbers[number] for number in found.numbers])
+
+
+def _dropped_frames(found: _Found, tracks: Sequence[LinkedTrack[Face]]) -> list[dict[str, Any]]:
     """Say which frames lie in no track, and why."""
     covered = _covered(tracks)
     reasons = [
@@ -302,8 +337,8 @@ def _dropped_frames(
         if reason
     ]
     read = len(found.faces)
-    if read < num_frames and not found.damage:
-        rest = range(read, num_frames)
+    if read < len(found.numbers) and not found.damage:
+        rest = range(read, len(found.numbers))
         rows.append(_row("dropped frames", rest, f"beyond the first {read} frames"))
     return rows
 

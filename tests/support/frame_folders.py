@@ -12,6 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.raw_folder import UNIT_FACE
+from tests.support.videos import coded_frame
+
 
 def write_picture(file: Path, picture: NDArray[np.uint8]) -> Path:
     """Write an RGB picture of shape (H, W, 3), uint8; its folder is made."""
@@ -46,3 +49,28 @@ def write_lossless(path: Path, pictures: Sequence[NDArray[np.uint8]], fps: int =
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_landmarks(file: Path, left: float = 60, side: float = 130, dtype: Any = int) -> Path:
+    """Write 81 points of a face in a crop, as DeepfakeBench does."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    forehead = np.stack([np.linspace(0.1, 0.9, 13), np.full(13, 0.05)], axis=1)
+    points = np.concatenate([UNIT_FACE, forehead]) * side + (left, 60)
+    np.save(file, points.astype(dtype))
+    return file
+
+
+def write_bench_video(
+    root: Path, folder: str, numbers: Sequence[int], seed: int = 0, size: int = 256
+) -> list[str]:
+    """Write crops and landmarks of a video below `<folder with frames>/<video>`.
+
+    Returns:
+        The pictures, relative to the root.
+    """
+    pictures = [coded_frame(seed + number, size, size) for number in numbers]
+    write_frames(root / folder, pictures, numbers)
+    for number in numbers:
+        twin = folder.replace("/frames/", "/landmarks/")
+        write_landmarks(root / twin / f"{number:03d}.npy", left=60 + number % 7)
+    return [f"{folder}/{number:03d}.png" for number in numbers]
