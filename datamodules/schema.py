@@ -84,6 +84,9 @@ class FaceTrack:
         points5: Eyes, nose, mouth corners (x, y) in source pixels, shape (N, 5, 2), float32.
         points68: 68 landmarks (x, y) in source pixels, shape (N, 68, 2), float32.
         score: Detector score in 0..1, shape (N,), float32.
+        forehead: Points 68 to 80 of the 81-point scheme (x, y) in source pixels, shape
+            (N, 13, 2), float32; None where the face backend finds none. For the outline of any
+            face see `landmarks.points81`.
     """
 
     frame_index: NDArray[np.int64]
@@ -91,6 +94,7 @@ class FaceTrack:
     points5: NDArray[np.float32]
     points68: NDArray[np.float32]
     score: NDArray[np.float32]
+    forehead: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.frame_index)
@@ -104,11 +108,14 @@ class Clip:
         frames: RGB, shape (T, H, W, 3), uint8.
         frame_index: Frame of the source video, shape (T,), int64.
         points68: Landmarks (x, y) in pixels of `frames`, shape (T, 68, 2), float32.
+        forehead: Points 68 to 80 of the 81-point scheme in pixels of `frames`, shape (T, 13, 2),
+            float32; None where the face backend finds none.
     """
 
     frames: NDArray[np.uint8]
     frame_index: NDArray[np.int64]
     points68: NDArray[np.float32]
+    forehead: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     add("face-thres", type=_share, default=0.8, help="score that a track starts with (0.8)")
     add("bbox-thres", type=_share, default=0.5, help="score that a face is kept with (0.5)")
     add("format", choices=("jpg", "png"), default="jpg", help="stored frames; png is lossless")
+    add(
+        "people",
+        choices=("all", "main"),
+        default="all",
+        help="whose faces are kept: of all, or of the main person of each shot (all)",
+    )
     add("workers", type=_count, default=0, help="processes (default: one per core)")
     add("limit", type=_count, default=0, help="prepare only so many videos, 0 for all (0)")
     return parser
@@ -180,6 +186,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         keep_score=arguments.bbox_thres,
         image_format=arguments.format,
         frames=check_choice(arguments.frames),
+        people=arguments.people,
     )
     workers = arguments.workers or cpu_count()
     with _progress() as tell:

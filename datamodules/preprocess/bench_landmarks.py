@@ -94,6 +94,7 @@ class BenchBackend:
                 score=1.0,
                 points68=points68,
                 points5=five_points(points68),
+                forehead=points[68:],
             )
         ]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from datamodules.preprocess.align import big_box
+from datamodules.preprocess.pose import pose_figures
 from datamodules.preprocess.store import TrackMeta, TrackWriter
 
 if TYPE_CHECKING:
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datamodules.preprocess.detect import Face
+    from datamodules.preprocess.people import Role
     from datamodules.preprocess.track import LinkedTrack
 
 
 def store_tracks(
     frames: Iterable[NDArray[np.uint8]],
     tracks: Sequence[LinkedTrack[Face]],
+    roles: Sequence[Role],
     folder: Path,
     meta: TrackMeta,
 ) -> list[dict[str, Any]]:
@@ -33,13 +37,16 @@ def store_tracks(
     Args:
         frames: All frames of the video in order, each (H, W, 3), uint8.
         tracks: Faces by frame.
+        roles: Who each track shows.
         folder: Where `0.zip`, `1.zip`, ... go.
         meta: What every track says of its source.
 
     Returns:
         Of each track: `path` in the folder, `num_bytes`, `first_frame`, `last_frame`,
-        `num_frames`, and its quality: `face_px` (median side of the box in pixels), `score`
-        (mean), `blur` (mean variance of the Laplacian inside the box; low is blurred).
+        `num_frames`, `person` and `rank` (see `Role`), and its quality: `face_px` (median side of
+        the box in pixels), `score` (mean), `blur` (mean variance of the Laplacian inside the box;
+        low is blurred), `kept` (share of the frames from its first to its last that it holds) and
+        its pose (see `pose_figures`).
 
     Raises:
         OSError: If the disk refuses the bytes; no track is half-written.
@@ -49,7 +56,7 @@ def store_tracks(
         for frame_index, face in zip(track.frame_index, track.faces, strict=True):
             wanted[frame_index].append((number, face))
     last = max(wanted, default=-1)
-    with _Writers(tracks, folder, meta) as writers:
+    with _Writers(tracks, roles, folder, meta) as writers:
         for frame_index, frame in enumerate(frames):
             for number, face in wanted.get(frame_index, ()):
                 writers.add(number, frame_index, frame, face)
@@ -73,12 +80,20 @@ class _Writers:
 
     Args:
         tracks: Faces by frame.
+        roles: Who each track shows.
         folder: Where the files go.
         meta: What every track says of its source.
     """
 
-    def __init__(self, tracks: Sequence[LinkedTrack[Face]], folder: Path, meta: TrackMeta) -> None:
+    def __init__(
+        self,
+        tracks: Sequence[LinkedTrack[Face]],
+        roles: Sequence[Role],
+        folder: Path,
+        meta: TrackMeta,
+    ) -> None:
         self._tracks = tracks
+        self._roles = roles
         self._folder = folder
         self._meta = meta
         self._open: dict[int, tuple[TrackWriter, ExitStack]] = {}
@@ -103,6 +118,7 @@ class _Writers:
             points5=face.points5,
             points68=face.points68,
             score=face.score,
+            forehead=face.forehead,
         )
         self._blurs[number].append(_laplacian_variance(frame, face))
         if frame_index == self._tracks[number].frame_index[-1]:
@@ -111,7 +127,8 @@ class _Writers:
     def _close(self, number: int) -> None:
         """End a track at its last face."""
         writer, stack = self._open.pop(number)
-        writer.figures = _figures(self._tracks[number], self._blurs.pop(number))
+        quality = _figures(self._tracks[number], self._blurs.pop(number))
+        writer.figures = asdict(self._roles[number]) | quality
         self.figures[number] = writer.figures
         stack.close()
 
@@ -140,4 +157,6 @@ def _figures(track: LinkedTrack[Face], blurs: Sequence[float]) -> dict[str, floa
         "face_px": round(float(np.median(sides)), 1),
         "score": round(float(np.mean([face.score for face in track.faces])), 3),
         "blur": round(float(np.mean(blurs)), 1),
+        "kept": round(len(track) / (track.frame_index[-1] - track.frame_index[0] + 1), 3),
+        **pose_figures(np.stack([face.points68 for face in track.faces])),
     }

@@ -28,14 +28,15 @@ class Face:
         score: How sure the detector is, 0..1.
         points68: Landmarks (x, y) in the usual order of 68, shape (68, 2), float32.
         points5: Eyes, nose, mouth corners (x, y), shape (5, 2), float32.
-        oval: Border of the forehead (x, y), shape (K, 2), float32; None where the backend has none.
+        forehead: Points 68 to 80 of the 81-point scheme (x, y), shape (13, 2), float32; None where
+            the backend has none.
     """
 
     box: NDArray[np.float32]
     score: float
     points68: NDArray[np.float32]
     points5: NDArray[np.float32]
-    oval: NDArray[np.float32] | None = None
+    forehead: NDArray[np.float32] | None = None
 
 
 class FaceBackend(Protocol):

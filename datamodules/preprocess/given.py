@@ -23,8 +23,11 @@ _ROWS: dict[str, tuple[int, ...]] = {
     "frame_index": (),
     "box": (4,),
     "points68": (68, 2),
+    "points81": (81, 2),
     "score": (),
 }
+#: What a file may lack.
+_OPTIONAL = ("points81", "score")
 _KINDS = ("npz", "json")
 
 
@@ -32,8 +35,9 @@ class GivenBackend:
     """Reads the faces of `clip.mp4` from `clip.faces.npz` or `clip.mp4.faces.npz` (or .json).
 
     The file holds one row per face, several rows for a frame with several faces: `frame_index`
-    (N,), `box` (N, 4) x0 y0 x1 y1, `points68` (N, 68, 2), and, if known, `score` (N,) in 0..1
-    (1 where absent); coordinates in pixels of the frame as decoded. Other arrays are ignored.
+    (N,), `box` (N, 4) x0 y0 x1 y1, `points68` (N, 68, 2) or `points81` (N, 81, 2), and, if known,
+    `score` (N,) in 0..1 (1 where absent); coordinates in pixels of the frame as decoded. Other
+    arrays are ignored.
 
     Args:
         folder: Where the files lie; beside the videos unless given.
@@ -123,12 +127,14 @@ def _read(path: Path) -> dict[int, list[Face]]:
     faces = defaultdict(list)
     for row in np.argsort(-arrays["score"], kind="stable"):
         points68 = arrays["points68"][row].astype(np.float32)
+        points81 = arrays.get("points81")
         faces[int(arrays["frame_index"][row])].append(
             Face(
                 box=arrays["box"][row].astype(np.float32),
                 score=float(arrays["score"][row]),
                 points68=points68,
                 points5=five_points(points68),
+                forehead=None if points81 is None else points81[row, 68:].astype(np.float32),
             )
         )
     return dict(faces)
@@ -147,12 +153,16 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
 
 def _check(arrays: dict[str, NDArray[Any]], path: Path) -> dict[str, NDArray[Any]]:
     """Refuse arrays that are absent, of a wrong shape, or hold no numbers."""
-    missing = [name for name in _ROWS if name not in arrays and name != "score"]
+    if "points68" not in arrays and arrays.get("points81", np.empty(0)).ndim == 3:
+        arrays = {**arrays, "points68": arrays["points81"][:, :68]}
+    missing = [name for name in _ROWS if name not in arrays and name not in _OPTIONAL]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}")
     num_rows = len(np.atleast_1d(arrays["frame_index"]))
     arrays = {"score": np.ones(num_rows), **arrays}
     for name, shape in _ROWS.items():
+        if name not in arrays:
+            continue
         if arrays[name].shape != (num_rows, *shape):
             raise DataError(
                 f"{path}: {name} has shape {arrays[name].shape}, wanted {(num_rows, *shape)}"

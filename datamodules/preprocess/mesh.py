@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from datamodules.landmarks import forehead_from_outline
 from datamodules.preprocess.blazeface import WEIGHTS as DETECTOR_WEIGHTS
 from datamodules.preprocess.blazeface import BlazeFace, box_iou, read_tflite
 from datamodules.preprocess.detect import Face, five_points
@@ -47,8 +48,8 @@ _EYES = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)
 _LIPS = (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181)
 _MOUTH = (78, 82, 13, 312, 308, 317, 14, 87)
 _SIXTY_EIGHT = np.array(_JAW + _BROWS + _NOSE + _EYES + _LIPS + _MOUTH)
-#: Upper part of the mesh's outline, left to right.
-_FOREHEAD = np.array((54, 103, 67, 109, 10, 338, 297, 332, 284))
+#: Upper part of the mesh's outline, left to right, between the ends of the jaw.
+_FOREHEAD = np.array((21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251))
 
 
 class MeshBackend:
@@ -114,7 +115,7 @@ class MeshBackend:
             score=detection.score,
             points68=points68,
             points5=five_points(points68),
-            oval=points[_FOREHEAD],
+            forehead=forehead_from_outline(points[_FOREHEAD]),
         )
 
     def _mesh(

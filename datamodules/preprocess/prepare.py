@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import groupby, islice
+from itertools import compress, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from datamodules.errors import DataError
 from datamodules.preprocess.align import big_box
 from datamodules.preprocess.bench_landmarks import landmark_file
 from datamodules.preprocess.crops import store_tracks
+from datamodules.preprocess.cuts import CutFinder
 from datamodules.preprocess.detect import FaceBackend, ReadsFaces, face_backend
 from datamodules.preprocess.frame_choice import (
     ALL_FRAMES,
@@ -25,6 +26,7 @@ from datamodules.preprocess.frame_choice import (
     taken,
 )
 from datamodules.preprocess.given import find_faces
+from datamodules.preprocess.people import find_roles, in_order
 from datamodules.preprocess.store import TrackMeta
 from datamodules.preprocess.track import LinkedTrack, LinkRules, link_faces
 from datamodules.video.frames_reader import frame_files, is_frames
@@ -42,9 +44,10 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from datamodules.preprocess.detect import Face
+    from datamodules.preprocess.people import Role
 
 #: Raised when the same video and options give other tracks than before.
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 #: Frames of the clips that `max_clips` counts (FTCN, Zheng et al., ICCV 2021).
 CLIP_FRAMES = 32
 #: Tracks shorter than this are dropped if the video has a longer one: faces that flash up for a
@@ -67,6 +70,7 @@ class PrepareOptions:
         keep_score: Score that a face is kept with (0.5: FTCN's official detector settings).
         image_format: How crops are stored: `jpg` or, lossless, `png`.
         frames: Which frames of a video are taken: `all`, `first:N` or `spread:N`.
+        people: Whose tracks are kept: `all`, or those of the `main` person of each shot.
     """
 
     backend: str = "mesh"
@@ -77,6 +81,7 @@ class PrepareOptions:
     keep_score: float = 0.5
     image_format: Literal["jpg", "png"] = "jpg"
     frames: str = ALL_FRAMES
+    people: Literal["all", "main"] = "all"
 
     def backend_options(self, root: Path) -> dict[str, Any]:
         """Give the arguments of the face backend, for videos below `root`."""
@@ -142,8 +147,8 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
 
     Returns:
         JSON values: `status` and `reason`; what a `VideoRecord` needs; `tracks`, each with path,
-        frames and figures of quality; `dropped`, each with frames and reason; `covered_frames`;
-        `inputs`, the files it was made of.
+        frames and figures of quality; `dropped`, each with frames and reason; `cuts`, the first
+        frames of other shots; `covered_frames`; `inputs`, the files it was made of.
 
     Raises:
         OSError: If the store cannot be written.
@@ -159,11 +164,11 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
     except DataError as error:
         result = failed_result(_without_path(error, video))
         return result | {"inputs": inputs, "sha256": inputs[0]["sha256"]}
-    tracks, dropped = _link(found, task.options)
+    tracks, roles, dropped = _link(found, task.options)
     dropped += _dropped_frames(found, tracks)
     dropped += not_taken_rows(task.options.frames, found.numbers, info.num_frames)
-    tracks, cut = _shorten(tracks, task.options.max_clips)
-    stored = _store(task, info, found, backend, tracks)
+    tracks, beyond = _shorten(tracks, task.options.max_clips)
+    stored = _store(task, info, found, backend, tracks, roles)
     return {
         "status": "ok" if stored else "no_face",
         "reason": _reason(found, bool(stored), task.options),
@@ -175,7 +180,8 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
         "decoder": found.decoder,
         "inputs": inputs,
         "tracks": stored,
-        "dropped": dropped + cut,
+        "dropped": dropped + beyond,
+        "cuts": found.cuts,
         "frames_read": len(found.faces),
         "covered_frames": len(_covered(tracks)),
     }
@@ -191,7 +197,7 @@ def failed_result(reason: str) -> dict[str, Any]:
         As `prepare_video` does.
     """
     measured = {"num_frames": 0, "fps": 0.0, "height": 0, "width": 0, "sha256": ""}
-    empty: dict[str, Any] = {"tracks": [], "dropped": [], "inputs": []}
+    empty: dict[str, Any] = {"tracks": [], "dropped": [], "cuts": [], "inputs": []}
     empty |= {"frames_read": 0, "covered_frames": 0}
     status = {"status": "unreadable", "reason": reason, "decoder": "decord"}
     return {**status, **measured, **empty}
@@ -199,10 +205,11 @@ def failed_result(reason: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Found:
-    """Faces of the frames that were read: which they are, how they were read, why no further."""
+    """Faces of the frames that were read: which they are, cuts, how read, why no further."""
 
     faces: list[list[Face]]
     numbers: Sequence[int]
+    cuts: list[int]
     decoder: str
     damage: str
 
@@ -224,6 +231,7 @@ def _find(task: VideoTask, info: VideoInfo, backend: FaceBackend) -> _Found:
     """Find the faces of every frame that is taken."""
     video = task.root / task.path
     faces: list[list[Face]] = []
+    finder = CutFinder()
     numbers = frame_numbers(task.options.frames, info.num_frames)
     if isinstance(backend, ReadsFaces):
         files = frame_files(video, task.frames).files if is_frames(video) else ()
@@ -232,12 +240,13 @@ def _find(task: VideoTask, info: VideoInfo, backend: FaceBackend) -> _Found:
         try:
             for frame in islice(taken(reader, numbers), task.options.max_frames or None):
                 height, width = frame.shape[:2]
+                finder.add(frame)
                 faces.append([f for f in backend.faces(frame) if _is_inside(f, height, width)])
         except DamagedVideoError as error:
             # Long videos are probed in samples, so that damage may show here only.
             decoder = prefix_decoder(info.decoder)
-            return _Found(faces, numbers, decoder, _without_path(error, video))
-    return _Found(faces, numbers, info.decoder, _without_path(info.damage, video))
+            return _Found(faces, numbers, finder.cuts(), decoder, _without_path(error, video))
+    return _Found(faces, numbers, finder.cuts(), info.decoder, _without_path(info.damage, video))
 
 
 def _is_inside(face: Face, height: int, width: int) -> bool:
@@ -251,10 +260,10 @@ def _is_inside(face: Face, height: int, width: int) -> bool:
 
 def _link(
     found: _Found, options: PrepareOptions
-) -> tuple[list[LinkedTrack[Face]], list[dict[str, Any]]]:
-    """Link faces to tracks; give those that are kept, and rows on what was dropped."""
+) -> tuple[list[LinkedTrack[Face]], list[Role], list[dict[str, Any]]]:
+    """Link faces to tracks; give those that are kept, who they show, and rows on the others."""
     rules = LinkRules(start_score=options.start_score, keep_score=options.keep_score)
-    tracks, _ = link_faces(found.faces, rules)
+    tracks, _ = link_faces(found.faces, rules, set(found.cuts))
     longest = max((len(track) for track in tracks), default=0)
     least = min(longest, MIN_TRACK_FRAMES)
     dropped = [
@@ -266,7 +275,15 @@ def _link(
         for track in tracks
         if len(track) < least
     ]
-    return [track for track in tracks if len(track) >= least], dropped
+    tracks = in_order([track for track in tracks if len(track) >= least])
+    roles = find_roles(tracks, found.cuts)
+    kept = [role.rank == 0 or options.people == "all" for role in roles]
+    dropped += [
+        _row("dropped track", track.frame_index, "a person beside the main one of the shot")
+        for track, keep in zip(tracks, kept, strict=True)
+        if not keep
+    ]
+    return list(compress(tracks, kept)), list(compress(roles, kept)), dropped
 
 
 def _shorten(
@@ -291,6 +308,7 @@ def _store(
     found: _Found,
     backend: FaceBackend,
     tracks: Sequence[LinkedTrack[Face]],
+    roles: Sequence[Role],
 ) -> list[dict[str, Any]]:
     """Decode the frames of the tracks again and store the crops."""
     folder = task.out / "tracks" / task.video_id
@@ -307,7 +325,7 @@ def _store(
     )
     num_frames = None if found.damage else info.num_frames
     with open_video(task.root / task.path, found.decoder, num_frames, task.frames) as reader:
-        stored = store_tracks(taken(reader, found.numbers), tracks, folder, meta)
+        stored = store_tracks(taken(reader, found.numbers), tracks, roles, folder, meta)
     for path in folder.glob("*.zip"):
         # Of an earlier preparation, with other settings.
         if path.name not in {Path(track["path"]).name for track in stored}:

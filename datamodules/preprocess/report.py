@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from datamodules.schema import VideoRecord
 
 REPORT_NAME = "report.csv"
-#: `what` is video, track (kept), dropped track, or dropped frames.
+#: What is told of a track that was kept.
+_FIGURES = (
+    *("first_frame", "last_frame", "num_frames", "person", "rank", "face_px", "score", "blur"),
+    *("kept", "yaw", "yaw_range", "pitch", "pitch_range", "roll", "roll_range"),
+)
+#: `what` is video, track (kept), dropped track, dropped frames, or cut (to another shot).
 COLUMNS = (
     "video_id",
     "path",
     "what",
     "status",
     "track",
-    "first_frame",
-    "last_frame",
-    "num_frames",
-    "face_px",
-    "score",
-    "blur",
+    *_FIGURES,
     "reason",
 )
 _STATUS_WORDS = {
@@ -73,12 +73,15 @@ def _rows(record: VideoRecord, result: dict[str, Any]) -> list[dict[str, Any]]:
             "reason": result["reason"],
         }
     ]
-    figures = ("first_frame", "last_frame", "num_frames", "face_px", "score", "blur")
     for number, track in enumerate(result["tracks"]):
         rows.append(
-            {**about, "what": "track", "track": number, **{name: track[name] for name in figures}}
+            {**about, "what": "track", "track": number, **{name: track[name] for name in _FIGURES}}
         )
     rows += [{**about, **dropped} for dropped in result["dropped"]]
+    rows += [
+        {**about, "what": "cut", "first_frame": frame, "reason": "first frame of another shot"}
+        for frame in result["cuts"]
+    ]
     return rows
 
 

@@ -16,12 +16,13 @@ from datamodules.errors import DataError
 from datamodules.manifest import manifest_hash, read_manifest, validate_manifest
 from datamodules.preprocess.track_file import (
     FORMAT_VERSION,
+    READABLE_VERSIONS,
     REMEDY,
     TrackMeta,
     TrackReader,
-    TrackWriter,
     wrong_version,
 )
+from datamodules.preprocess.track_writer import TrackWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +154,7 @@ def _read_info(path: Path) -> PreparedInfo:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); run `make data` again") from error
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise wrong_version(path, version)
     try:
         return PreparedInfo(**{field.name: values[field.name] for field in fields(PreparedInfo)})

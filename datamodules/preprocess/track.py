@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -95,13 +95,17 @@ class DroppedTrack:
 
 
 def link_faces(
-    faces_per_frame: Iterable[Sequence[FaceT]], rules: LinkRules | None = None
+    faces_per_frame: Iterable[Sequence[FaceT]],
+    rules: LinkRules | None = None,
+    cuts: Collection[int] = (),
 ) -> tuple[list[LinkedTrack[FaceT]], list[DroppedTrack]]:
     """Link faces to tracks, frame after frame; frames may come from a generator.
 
     Args:
         faces_per_frame: Faces of every frame from frame 0 on, an empty list where there is none.
         rules: When faces belong together; the defaults unless given.
+        cuts: Frames at which all tracks end: in another shot the same place may hold another
+            person.
 
     Returns:
         Tracks by first frame, then by score of their first face; and what was dropped.
@@ -111,8 +115,9 @@ def link_faces(
     active: list[LinkedTrack[FaceT]] = []
     for frame, found in enumerate(faces_per_frame):
         faces = sorted((f for f in found if f.score >= rules.keep_score), key=lambda f: -f.score)
-        alive = [t for t in active if frame - t.frame_index[-1] <= rules.max_gap + 1]
-        finished += [t for t in active if frame - t.frame_index[-1] > rules.max_gap + 1]
+        oldest = frame if frame in cuts else frame - rules.max_gap - 1
+        alive = [t for t in active if t.frame_index[-1] >= oldest]
+        finished += [t for t in active if t.frame_index[-1] < oldest]
         linked = _continue(alive, faces, frame, rules.min_iou)
         active = alive + _start(faces, linked, frame, rules)
     # stable: tracks that start together stay in the order of their scores

@@ -77,6 +77,37 @@ def test_equal_tracks_are_equal_files_and_any_tool_opens_them(tmp_path: Path) ->
     assert set(about["members"]) == {f"frames/{i:06d}.jpg" for i in range(4)} | {"points.npz"}
 
 
+def test_a_forehead_is_stored_where_the_backend_has_one(tmp_path: Path) -> None:
+    crop = np.zeros((16, 16, 3), np.uint8)
+    forehead = np.arange(26, dtype=np.float32).reshape(13, 2)
+    for name, more in (("with", {"forehead": forehead}), ("without", {})):
+        with TrackWriter(tmp_path / name, track_meta()) as writer:
+            for frame in range(2):
+                writer.add(frame, crop, (0, 0, 16, 16), **_face(), **more)
+    stored = TrackReader(tmp_path / "with").track.forehead
+    assert stored is not None
+    np.testing.assert_array_equal(stored, [forehead, forehead])
+    assert TrackReader(tmp_path / "without").track.forehead is None
+    with TrackWriter(tmp_path / "mixed", track_meta()) as writer:
+        writer.add(0, crop, (0, 0, 16, 16), **_face())
+        with pytest.raises(ValueError, match="in all of its frames or in none"):
+            writer.add(1, crop, (0, 0, 16, 16), **_face(), forehead=forehead)
+
+
+def test_tracks_of_the_first_format_are_still_read(tmp_path: Path) -> None:
+    write_track(tmp_path / "0.zip", 3)
+    one, two, three = (f'"format_version": {n}'.encode() for n in (1, 2, 3))
+    _replace(tmp_path / "0.zip", "track.json", lambda text: text.replace(two, one))
+    assert len(TrackReader(tmp_path / "0.zip").track) == 3
+    _replace(
+        tmp_path / "0.zip",
+        "track.json",
+        lambda text: text.replace(one, three),
+    )
+    with pytest.raises(DataError, match="is of format 3, this program reads 1 and 2"):
+        _ = TrackReader(tmp_path / "0.zip").track, TrackReader(tmp_path / "0.zip").meta
+
+
 def _face() -> dict[str, Any]:
     points68 = np.zeros((68, 2))
     return {"box": (1, 1, 9, 9), "points5": points68[:5], "points68": points68, "score": 0.5}

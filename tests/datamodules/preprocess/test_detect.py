@@ -60,8 +60,8 @@ def test_mesh_finds_a_face(
     assert len(faces) == 1
     face = faces[0]
     assert face.points68.shape == (68, 2)
-    assert face.oval is not None
-    assert face.oval.shape[1] == 2
+    assert face.forehead is not None
+    assert face.forehead.shape == (13, 2)
     assert {face.box.dtype, face.points68.dtype, face.points5.dtype} == {np.dtype(np.float32)}
     assert 0.5 <= face.score <= 1
     assert_on_face(face, centre, radius, tilt)
@@ -161,6 +161,19 @@ def test_given_reads_faces_frame_by_frame(tmp_path: Path, name: str) -> None:
         assert [len(faces) for faces in found] == [1, 0, 2, 0]
         assert [face.score for face in found[2]] == [0.8, 0.6]
         np.testing.assert_allclose(found[0][0].points68, arrays["points68"][0], rtol=1e-6)
+
+
+def test_given_takes_81_points_for_68_and_a_forehead(tmp_path: Path) -> None:
+    arrays = given_arrays()
+    points = np.random.default_rng(1).uniform(0, 50, (3, 81, 2))
+    del arrays["points68"]
+    np.savez(tmp_path / "clip.faces.npz", points81=points, **arrays)  # type: ignore[arg-type]
+    backend = face_backend("given")
+    backend.begin(tmp_path / "clip.mp4")
+    face = backend.faces(blank(4, 4))[0]
+    np.testing.assert_allclose(face.points68, points[0, :68], rtol=1e-6)
+    assert face.forehead is not None
+    np.testing.assert_allclose(face.forehead, points[0, 68:], rtol=1e-6)
 
 
 def test_given_mirrors_the_folders_of_the_videos(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
+from datamodules.clip_sampling import num_windows
 from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
 from datamodules.preprocess.__main__ import main
@@ -21,7 +23,7 @@ from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_vi
 from datamodules.preprocess.store import PreparedStore, TrackReader
 from datamodules.storage.root import open_root
 from datamodules.video.reader import open_video
-from tests.support.raw_folder import face_rows, write_clip
+from tests.support.raw_folder import face_rows, write_clip, write_faces
 from tests.support.videos import write_video
 
 REPOSITORY = Path(__file__).parents[3]
@@ -206,6 +208,49 @@ def test_limits_cut_tracks_and_say_so(
     assert result["num_frames"] == 50
     row = result["dropped"][-1]
     assert (row["first_frame"], row["last_frame"], row["reason"]) == (frames, 49, reason)
+
+
+def two_shots(path: Path) -> Path:
+    """Write a video of two shots of 15 frames, a face at the same place in both."""
+    frames = [np.full((96, 128, 3), (30, 60, 90), np.uint8) for _ in range(15)]
+    frames += [np.full((96, 128, 3), (190, 160, 90), np.uint8) for _ in range(15)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_cut_ends_a_track_and_is_reported(tmp_path: Path) -> None:
+    write_faces(two_shots(tmp_path / "raw" / "real" / "a.mp4"), face_rows(range(30)))
+    prepare(tmp_path / "raw", tmp_path / "out", num_workers=1)
+    rows = report(tmp_path / "out")
+    found = [(r["what"], r["first_frame"], r["last_frame"], r["person"]) for r in rows[1:]]
+    assert found == [("track", "0", "14", "0"), ("track", "15", "29", "1"), ("cut", "15", "", "")]
+    assert rows[-1]["reason"] == "first frame of another shot"
+    store = PreparedStore(tmp_path / "out")
+    first = store.reader(store.records[0].tracks[0])
+    assert first.figures["kept"] == 1.0
+    assert {"yaw", "pitch", "roll", "yaw_range"} <= set(first.figures)
+    assert num_windows(first.track.frame_index, 15) == 1
+
+
+def test_of_two_people_all_or_the_main_one_are_kept(tmp_path: Path) -> None:
+    second = face_rows(range(5, 20), left=5, side=20)
+    write_clip(tmp_path / "real" / "a.mp4", second, face_rows(range(20)))
+    task = VideoTask(tmp_path, tmp_path / "out", "real/a.mp4", "x", GIVEN)
+    tracks = prepare_video(task)["tracks"]
+    roles = [(t["first_frame"], t["person"], t["rank"]) for t in tracks]
+    assert roles == [(0, 0, 0), (5, 1, 1)]
+    result = prepare_video(replace(task, options=replace(GIVEN, people="main")))
+    assert [(t["path"], t["person"]) for t in result["tracks"]] == [("tracks/x/0.zip", 0)]
+    assert not (tmp_path / "out/tracks/x/1.zip").exists()
+    row = result["dropped"][0]
+    assert (row["what"], row["first_frame"]) == ("dropped track", 5)
+    assert row["reason"] == "a person beside the main one of the shot"
 
 
 def test_a_damaged_video_gives_the_frames_before(tmp_path: Path) -> None:

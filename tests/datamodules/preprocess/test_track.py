@@ -153,6 +153,20 @@ def test_frames_are_taken_one_at_a_time() -> None:
     assert link_faces([[], []]) == ([], [])
 
 
+def test_a_cut_ends_every_track() -> None:
+    frames = [[a(t)] for t in range(20)]
+    tracks, _ = link_faces(frames, cuts={7, 12})
+    assert [track.frame_index for track in tracks] == [
+        list(range(7)),
+        list(range(7, 12)),
+        list(range(12, 20)),
+    ]
+    # Also where the face is not found again at once.
+    frames[7] = []
+    tracks, _ = link_faces(frames, cuts={7})
+    assert [track.frame_index for track in tracks] == [list(range(7)), list(range(8, 20))]
+
+
 def test_box_iou() -> None:
     boxes = [np.array([0, 0, 10, 10]), np.array([5, 5, 5, 9])]
     others = [np.array([5, 0, 15, 10]), np.array([20, 20, 30, 30]), np.array([0, 0, 10, 10])]
