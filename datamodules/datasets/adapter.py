@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from datamodules.datasets.leaks import split_people
 from datamodules.datasets.records import VIDEO_SUFFIXES, SourceVideo, source_folder
@@ -54,7 +55,7 @@ class Videos(NamedTuple):
     """What a reader found.
 
     Attributes:
-        videos: All of them, also those of other subsets or splits.
+        videos: All of them, also those of parts that the user did not ask for.
         notes: What to say about the reading, one line each.
     """
 
@@ -62,14 +63,19 @@ class Videos(NamedTuple):
     notes: list[str]
 
 
-def finish(root: DataRoot, options: LayoutOptions, dataset: str, found: Videos) -> SourceFolder:
+def finish(
+    root: DataRoot, options: LayoutOptions, dataset: str, found: Videos, has_val: bool = True
+) -> SourceFolder:
     """Take what the user wants of a data set, split it without leaks, and make records of it.
 
     Args:
         root: Where the videos lie.
         options: Of the user's.
         dataset: Name of the data set unless the options give one.
-        found: The videos, each with groups, footage and, where the data set has one, its split.
+        found: The videos, each with groups and footage; all of them with a split, if the data
+            set has splits, or none.
+        has_val: Whether the splits of the data set have a part to validate on; otherwise a part
+            of train becomes one.
 
     Returns:
         The records and what to say about them.
@@ -77,17 +83,18 @@ def finish(root: DataRoot, options: LayoutOptions, dataset: str, found: Videos) 
     Raises:
         DataError: If nothing is left, a part is unknown, or the splits of a CSV leak.
     """
-    notes = list(found.notes)
-    videos = _chosen(found.videos, options)
+    videos, notes = list(found.videos), list(found.notes)
     if options.keep_apart == "footage":
-        videos = [replace(v, groups=(v.footage,)) if v.footage else v for v in videos]
+        videos = [replace(video, groups=(video.footage,)) for video in videos]
         notes.append("kept apart: footage only; the same person may be in two splits")
+    if options.needs_split:
+        # Before parts are chosen, so that they have the same people in every choice of parts.
+        videos = split_people(videos, has_val, notes)
+    videos = _chosen(videos, options)
     if options.all_test:
         videos = [replace(video, split="test") for video in videos]
     elif options.split_file is not None:
         videos = with_splits(videos, options.split_file)
-    else:
-        videos = split_people(videos, notes)
     return source_folder(root, options.name or dataset, videos, notes)
 
 
@@ -97,14 +104,14 @@ def _chosen(videos: Sequence[SourceVideo], options: LayoutOptions) -> list[Sourc
     wanted = options.compression
     if wanted is not None and wanted not in known:
         raise DataError(f"there is no compression {wanted!r}; there are: {_names(known)}")
-    kept = [video for video in videos if wanted is None or video.compression == wanted]
+    kept = [video for video in videos if wanted in (None, video.compression)]
     parts = sorted({video.method for video in kept if video.method})
     unknown = [name for name in options.subsets if name not in parts]
     if unknown:
         raise DataError(f"there is no part {unknown[0]!r}; there are: {_names(parts)}")
-    if not options.subsets:
-        return kept
-    return [video for video in kept if not video.method or video.method in options.subsets]
+    if options.subsets:
+        kept = [video for video in kept if not video.method or video.method in options.subsets]
+    return kept
 
 
 def _names(names: Sequence[str]) -> str:
@@ -130,23 +137,23 @@ def is_video(path: PurePosixPath) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not hidden
 
 
-def missing(root: DataRoot, looked_for: str, remedy: str) -> DataError:
+def missing(root: DataRoot, marker: str, rest: str, remedy: str) -> DataError:
     """Say that a folder or file of a layout is not there.
 
     Args:
         root: Of the data set.
-        looked_for: The folders or files, relative to the root.
+        marker: A folder or file that every copy of the data set has, relative to the root.
+        rest: What is looked for below it, or beside it.
         remedy: What to do about it.
 
     Returns:
-        The error, to be raised; it names a folder below the root where they do lie.
+        The error, to be raised; it names the folder below the root that holds the marker, if any.
     """
-    first = looked_for.split(", ")[0].split(" or ")[0].rstrip("/")
     for path in root.files():
-        outer, inner, _ = f"/{path}/".partition(f"/{first}/")
+        outer, inner, _ = f"/{path}/".partition(f"/{marker}/")
         if inner and outer:
-            return DataError(f"{root} has no {first}, but {root}{outer} has; give that folder")
-    return DataError(f"{root} has no {looked_for}; {remedy}")
+            return DataError(f"{root} has no {marker}, but {root}{outer} has; give that folder")
+    return DataError(f"{root} has no {marker}{rest}; {remedy}")
 
 
 def strange(paths: Iterable[object], what: str = "name fits no rule of this layout") -> list[str]:
@@ -178,3 +185,43 @@ def absent(listed: Iterable[str], there: Iterable[str], where: str) -> list[str]
     if not gone:
         return []
     return [f"{len(gone)} video(s) of {where} are not there, the first is {gone[0]}"]
+
+
+def read_json(root: DataRoot, path: str) -> Any:
+    """Read a JSON file of a data set.
+
+    Args:
+        root: Of the data set.
+        path: Relative to it.
+
+    Returns:
+        Its contents.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        return json.loads(root.local(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root}/{path} cannot be read as JSON ({error})") from error
+
+
+def read_lines(root: DataRoot, path: str) -> list[tuple[str, str]]:
+    """Read a list of a data set.
+
+    Args:
+        root: Of the data set.
+        path: Relative to it.
+
+    Returns:
+        (file:line, text) of every line that is not empty, without spaces around it.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        text = root.local(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{root}/{path} cannot be read ({error})") from error
+    lines = enumerate(map(str.strip, text.splitlines()), start=1)
+    return [(f"{root}/{path}:{number}", line) for number, line in lines if line]

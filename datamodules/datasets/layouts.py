@@ -61,8 +61,28 @@ class Layout:
 
 
 _HERE = "datamodules.datasets"
+_PARTS = ("compression", "subsets")
 LAYOUTS: dict[str, Layout] = {
     "folder": Layout("any videos in real/ and fake/", f"{_HERE}.folder:read_plain", ("manifest",)),
+    "ffpp": Layout("FaceForensics++", f"{_HERE}.ffpp:read_ffpp", _PARTS),
+    "faceshifter": Layout(
+        "FaceShifter, in FaceForensics++", f"{_HERE}.ffpp:read_faceshifter", ("compression",)
+    ),
+    "dfd": Layout("DeepFakeDetection", f"{_HERE}.dfd:read_dfd", ("compression", "keep_apart")),
+    "celeb_df_v1": Layout("Celeb-DF v1", f"{_HERE}.celeb_df:read_celeb_df_v1", ("keep_apart",)),
+    "celeb_df_v2": Layout("Celeb-DF v2", f"{_HERE}.celeb_df:read_celeb_df_v2", ("keep_apart",)),
+    "celeb_df_pp": Layout(
+        "Celeb-DF++", f"{_HERE}.celeb_df:read_celeb_df_pp", ("subsets", "keep_apart")
+    ),
+    "dfdc": Layout("DFDC", f"{_HERE}.dfdc:read_dfdc", ("keep_apart",)),
+    "dfdcp": Layout("DFDC preview", f"{_HERE}.dfdc:read_dfdcp", ("subsets", "keep_apart")),
+    "deeperforensics": Layout(
+        "DeeperForensics-1.0",
+        f"{_HERE}.deeperforensics:read_deeperforensics",
+        ("subsets", "keep_apart"),
+    ),
+    "wilddeepfake": Layout("WildDeepfake", f"{_HERE}.wilddeepfake:read_wilddeepfake"),
+    "uadfv": Layout("UADFV", f"{_HERE}.uadfv:read_uadfv"),
 }
 _FLAGS = {
     "manifest": "--csv",

@@ -30,16 +30,19 @@ VAL_SHARE = 0.15
 MAX_COMPONENT_SHARE = 0.5
 
 
-def split_people(videos: Sequence[SourceVideo], notes: list[str]) -> list[SourceVideo]:
+def split_people(
+    videos: Sequence[SourceVideo], has_val: bool, notes: list[str]
+) -> list[SourceVideo]:
     """Give every video a split, so that no two splits share a group.
 
     Args:
         videos: With groups; either all with the split of their data set, or none.
+        has_val: Whether given splits have a part to validate on; otherwise one is made of train.
         notes: Gets lines on what was made and left out.
 
     Returns:
-        The videos that stay, each with a split; none where the groups or splits of some are not
-        known, which is for the caller to judge.
+        The videos that stay, each with a split; as they were if only some have groups or a
+        split, which is for the caller to judge.
     """
     given = [video for video in videos if video.split]
     if not all(video.groups for video in videos) or 0 < len(given) < len(videos):
@@ -47,7 +50,7 @@ def split_people(videos: Sequence[SourceVideo], notes: list[str]) -> list[Source
     if not given:
         return _placed(videos, FRACTIONS, "splits", notes)
     kept = _without_leaks(videos, notes)
-    if any(video.split == "val" for video in kept):
+    if has_val:
         return kept
     rest = [video for video in kept if video.split == "train"]
     shares: Mapping[Split, float] = {"train": 1 - VAL_SHARE, "val": VAL_SHARE}
