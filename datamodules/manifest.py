@@ -55,7 +55,7 @@ def read_manifest(path: Path) -> list[VideoRecord]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a manifest ({error})") from error
     return [
-        _parse_line(line, f"{path}:{number}")
+        parse_record(line, f"{path}:{number}")
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
@@ -101,8 +101,7 @@ def validate_manifest(records: Sequence[VideoRecord]) -> None:
     if repeated:
         raise DataError(f"manifest: video_id is not unique: {_some(repeated)}")
     for record in records:
-        reason = _record_fault(record)
-        if reason:
+        for reason in record_faults(record):
             raise DataError(f"manifest: {record.video_id}: {reason}")
     fakes = {record.video_id for record in records if record.label == 1}
     wrong_pairs = [record.video_id for record in records if record.paired_real in fakes]
@@ -191,8 +190,19 @@ def _values(record: VideoRecord) -> dict[str, Any]:
     return values
 
 
-def _parse_line(line: str, where: str) -> VideoRecord:
-    """Turn one line into a record; `where` is file:line for the error."""
+def parse_record(line: str, where: str) -> VideoRecord:
+    """Turn one line of a manifest into a record.
+
+    Args:
+        line: A JSON object.
+        where: File and line number, for the error.
+
+    Returns:
+        The record. Its contents are not judged; see `record_faults`.
+
+    Raises:
+        DataError: If it is no record.
+    """
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
@@ -222,8 +232,15 @@ def _is_valid(name: str, value: Any) -> bool:
     return isinstance(value, str) or (value is None and name in _NULLABLE)
 
 
-def _record_fault(record: VideoRecord) -> str:
-    """Say what is wrong with one record, or nothing."""
+def record_faults(record: VideoRecord) -> list[str]:
+    """Say what is wrong with one record on its own.
+
+    Args:
+        record: The record.
+
+    Returns:
+        One line for each fault; empty if there is none.
+    """
     checks = [
         (record.label in (0, 1), f"label {record.label} is neither 0 (real) nor 1 (fake)"),
         (record.split in SPLITS, f"split {record.split!r} is none of {', '.join(SPLITS)}"),
@@ -239,7 +256,7 @@ def _record_fault(record: VideoRecord) -> str:
         (_is_inside(path), f"path {path!r} is absolute or leaves its root")
         for path in (record.video_id, record.path, *record.tracks, *record.frames)
     ]
-    return next((reason for fine, reason in checks if not fine), "")
+    return [reason for fine, reason in checks if not fine]
 
 
 def _is_inside(path: str) -> bool:

@@ -1,0 +1,224 @@
+"""The whole check of a prepared folder: list, bytes, splits, duplicates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datamodules.errors import DataError
+from datamodules.integrity.card import CARD_NAME, card_findings
+from datamodules.integrity.counts import Table, count_findings, count_tables
+from datamodules.integrity.findings import Finding, error, warning
+from datamodules.integrity.leaks import Component, components, leak_findings, leaks
+from datamodules.integrity.manifest_audit import read_for_audit
+from datamodules.integrity.pool import run_all
+from datamodules.integrity.video_check import VideoCheck, VideoTask, check_video
+from datamodules.preprocess.store import INFO_NAME
+from datamodules.preprocess.track_file import FORMAT_VERSION
+from datamodules.storage.root import open_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from datamodules.schema import VideoRecord
+    from datamodules.storage.root import DataRoot
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a check found.
+
+    Attributes:
+        num_videos: Videos of the manifest.
+        num_tracks: Tracks of the manifest.
+        checked: What was looked at, and what was left out, one line each.
+        tables: Counts.
+        findings: What is wrong, errors first.
+        num_components: Groups of videos that hang together.
+        leaks: Those that lie in several splits.
+    """
+
+    num_videos: int
+    num_tracks: int
+    checked: list[str]
+    tables: list[Table]
+    findings: list[Finding]
+    num_components: int
+    leaks: list[Component]
+
+    @property
+    def num_errors(self) -> int:
+        """Number of findings that are errors."""
+        return sum(finding.level == "error" for finding in self.findings)
+
+
+def audit(
+    manifest: str,
+    raw: str | None = None,
+    *,
+    fast: bool = False,
+    num_workers: int = 1,
+    max_distance: int | None = None,
+    tell: Callable[[int, int], None] = lambda *_: None,
+) -> Audit:
+    """Check a prepared folder.
+
+    Args:
+        manifest: Its manifest, or the folder; a manifest without a prepared folder around it is
+            checked on its own.
+        raw: The raw videos, to compare them with what the manifest says; left out if None.
+        fast: Whether to leave out checksums and decoding.
+        num_workers: Processes at once.
+        max_distance: Bits by which near-duplicates may differ; the measured limit unless given.
+        tell: Called with the number of videos done, and of all.
+
+    Returns:
+        What was found.
+
+    Raises:
+        DataError: If there is no such manifest or folder, or nothing in it can be read.
+    """
+    folder, name = _split_place(manifest)
+    root = open_root(folder)
+    raw_root = None if raw is None else open_root(raw)
+    records, findings = read_for_audit(root.local(name))
+    info, more = _read_info(root)
+    findings += more
+    has_tracks = info is not None and any(record.tracks for record in records)
+    tasks = [
+        VideoTask(record, root if has_tracks else None, raw_root, _backend(info), fast)
+        for record in records
+    ]
+    results = _run(tasks, num_workers, tell)
+    for record, result in zip(records, results, strict=True):
+        findings += [error("files", f"{record.video_id}: {fault}") for fault in result.faults]
+    parts = components(records)
+    leaking = leaks(records, parts)
+    findings += leak_findings(records, leaking)
+    findings += _near_findings(records, results, parts, max_distance)
+    findings += count_findings(records)
+    if has_tracks:
+        findings += [*_orphans(root, records), *card_findings(root, records)]
+    return Audit(
+        num_videos=len(records),
+        num_tracks=sum(len(record.tracks) for record in records),
+        checked=_checked(has_tracks, raw is not None, fast),
+        tables=count_tables(records),
+        findings=sorted(findings, key=lambda finding: finding.level != "error"),
+        num_components=len(parts),
+        leaks=leaking,
+    )
+
+
+def _split_place(manifest: str) -> tuple[str, str]:
+    """Split what a user typed into the folder and the name of the manifest."""
+    place = manifest.rstrip("/")
+    if not place.endswith(".jsonl"):
+        return place, "manifest.jsonl"
+    folder, _, name = place.rpartition("/")
+    return folder or ("/" if place.startswith("/") else "."), name
+
+
+def _read_info(root: DataRoot) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """Read how the store was made; None if its tracks cannot be read."""
+    path = root.local(INFO_NAME)
+    if not path.is_file():
+        note = f"no {INFO_NAME} beside the manifest, so no track is checked"
+        return None, [warning("store", note)]
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        version = info["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as reason:
+        return None, [error("store", f"{INFO_NAME} is damaged ({reason}); no track is checked")]
+    if version != FORMAT_VERSION:
+        note = f"is of format {version}, this program reads {FORMAT_VERSION}; no track is checked"
+        return None, [error("store", f"the store {note}: run `make data` again")]
+    return dict(info), []
+
+
+def _backend(info: Mapping[str, Any] | None) -> str:
+    return "" if info is None else f"{info.get('backend')} {info.get('backend_version')}"
+
+
+def _run(
+    tasks: Sequence[VideoTask], num_workers: int, tell: Callable[[int, int], None]
+) -> list[VideoCheck]:
+    """Check all videos; one that breaks its worker is a fault of its own."""
+    if all(task.store is None and task.raw is None for task in tasks):
+        return [VideoCheck([], []) for _ in tasks]
+    results: dict[int, VideoCheck] = {}
+    tell(0, len(tasks))
+    for position, result in run_all(check_video, tasks, num_workers):
+        if isinstance(result, str):
+            result = VideoCheck([f"cannot be checked ({result})"], [])
+        results[position] = result
+        tell(len(results), len(tasks))
+    return [results[position] for position in range(len(tasks))]
+
+
+def _near_findings(
+    records: Sequence[VideoRecord],
+    results: Sequence[VideoCheck],
+    parts: Sequence[Sequence[int]],
+    max_distance: int | None,
+) -> list[Finding]:
+    """Find near-duplicates across splits that are not tied, and so told of, already."""
+    import numpy as np
+
+    from datamodules.integrity.fingerprint import MAX_DISTANCE, near_pairs
+
+    limit = MAX_DISTANCE if max_distance is None else max_distance
+    owner = [i for i, result in enumerate(results) for _ in result.prints]
+    if not owner:
+        return []
+    prints = np.stack([found for result in results for found in result.prints])
+    names = sorted({record.split for record in records})
+    pairs = near_pairs(prints, [names.index(records[i].split) for i in owner], limit)
+    home = {i: number for number, part in enumerate(parts) for i in part}
+    nearest: dict[tuple[int, int], Finding] = {}
+    for pair in pairs:
+        i, j = owner[pair.first], owner[pair.second]
+        if home[i] == home[j] or (i, j) in nearest:
+            continue
+        how = f"{pair.distance} of 255 bits differ{', mirrored' if pair.mirrored else ''}"
+        ids = [f"{records[k].video_id} ({records[k].split})" for k in (i, j)]
+        nearest[i, j] = error("near-duplicate", f"nearly the same pictures ({how})", *ids)
+    return list(nearest.values())
+
+
+def _orphans(root: DataRoot, records: Sequence[VideoRecord]) -> list[Finding]:
+    """Find tracks that no record names."""
+    known = {track for record in records for track in record.tracks}
+    found = [f"tracks/{path}" for path in _track_files(root)]
+    extra = [path for path in found if path not in known]
+    if not extra:
+        return []
+    return [warning("files", f"{len(extra)} track(s) that the manifest does not name", *extra)]
+
+
+def _track_files(root: DataRoot) -> list[str]:
+    try:
+        listed = root.files("tracks")
+    except (DataError, OSError):
+        return []
+    # A listing may be relative to the root, or to the folder that was listed.
+    return [path.removeprefix("tracks/") for path in listed if Path(path).suffix == ".zip"]
+
+
+def _checked(has_tracks: bool, has_raw: bool, fast: bool) -> list[str]:
+    """Say what was looked at."""
+    lines = ["manifest: every line, groups, pairs and splits"]
+    if has_tracks:
+        lines.append(
+            f"tracks: origin, points{'' if fast else ', checksums, every crop decoded'}, "
+            "near-duplicates across splits"
+        )
+    else:
+        lines.append("tracks: not checked")
+    if not has_raw:
+        lines.append("raw videos: not checked; RAW=<raw videos> does")
+    else:
+        lines.append(f"raw videos: sha256{'' if fast else ', every frame decoded'}")
+    return [*lines, f"data card: {CARD_NAME} compared"] if has_tracks else lines
