@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data weights train evaluate predict certify benchmark test test-slow lint format types check clean
+.PHONY: help install data check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,14 @@ RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root '$(ROO
 
 data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [BACKEND=mesh|fan|given] [WORKERS=N] [ARGS=--list]
 	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout '$(DATASET)') $(if $(ROOT),--dataset '$(ROOT)') $(if $(OUT),--output '$(OUT)') $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+check-data: $(STAMP) ## damage, leaks and near-duplicates: MANIFEST=<prepared>/manifest.jsonl [RAW=<videos>] [OUT=<folder>] [ARGS=--fast]
+	@test -n '$(MANIFEST)' || { echo "Usage: make check-data MANIFEST=<prepared>/manifest.jsonl [RAW=<raw videos>]"; exit 2; }
+	@$(PY) -m datamodules.integrity --manifest '$(MANIFEST)' $(if $(RAW),--raw '$(RAW)') $(if $(OUT),--out '$(OUT)') $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+data-card: $(STAMP) ## write the data card of a prepared folder again: MANIFEST=<prepared>/manifest.jsonl
+	@test -n '$(MANIFEST)' || { echo "Usage: make data-card MANIFEST=<prepared>/manifest.jsonl [OUT=<folder>]"; exit 2; }
+	@$(PY) -m datamodules.integrity --card '$(MANIFEST)' $(if $(OUT),--out '$(OUT)') $(ARGS)
 
 weights: $(STAMP) ## fetch and check the small detector files
 	@$(PY) -m weights.catalog --strict

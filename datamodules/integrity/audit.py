@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.errors import DataError
 from datamodules.integrity.card import CARD_NAME, card_findings
 from datamodules.integrity.counts import Table, count_findings, count_tables
 from datamodules.integrity.findings import Finding, error, warning
@@ -80,7 +78,7 @@ def audit(
     Raises:
         DataError: If there is no such manifest or folder, or nothing in it can be read.
     """
-    folder, name = _split_place(manifest)
+    folder, name = split_place(manifest)
     root = open_root(folder)
     raw_root = None if raw is None else open_root(raw)
     records, findings = read_for_audit(root.local(name))
@@ -112,8 +110,15 @@ def audit(
     )
 
 
-def _split_place(manifest: str) -> tuple[str, str]:
-    """Split what a user typed into the folder and the name of the manifest."""
+def split_place(manifest: str) -> tuple[str, str]:
+    """Split what a user typed into the folder and the name of the manifest.
+
+    Args:
+        manifest: The manifest (`*.jsonl`), or the prepared folder.
+
+    Returns:
+        The folder, and the name of the manifest in it.
+    """
     place = manifest.rstrip("/")
     if not place.endswith(".jsonl"):
         return place, "manifest.jsonl"
@@ -191,20 +196,11 @@ def _near_findings(
 def _orphans(root: DataRoot, records: Sequence[VideoRecord]) -> list[Finding]:
     """Find tracks that no record names."""
     known = {track for record in records for track in record.tracks}
-    found = [f"tracks/{path}" for path in _track_files(root)]
+    found = [path for path in root.files("tracks") if path.endswith(".zip")]
     extra = [path for path in found if path not in known]
     if not extra:
         return []
     return [warning("files", f"{len(extra)} track(s) that the manifest does not name", *extra)]
-
-
-def _track_files(root: DataRoot) -> list[str]:
-    try:
-        listed = root.files("tracks")
-    except (DataError, OSError):
-        return []
-    # A listing may be relative to the root, or to the folder that was listed.
-    return [path.removeprefix("tracks/") for path in listed if Path(path).suffix == ".zip"]
 
 
 def _checked(has_tracks: bool, has_raw: bool, fast: bool) -> list[str]:

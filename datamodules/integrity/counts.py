@@ -30,12 +30,12 @@ class Table:
     Attributes:
         title: What is counted.
         columns: Heads of the columns, that of the names first.
-        rows: A name and a count for each further column.
+        rows: A name, and a count for each further column.
     """
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str | int, ...], ...]
+    rows: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 def count_tables(records: Sequence[VideoRecord]) -> list[Table]:
@@ -54,8 +54,8 @@ def count_tables(records: Sequence[VideoRecord]) -> list[Table]:
         "data set": lambda r: r.dataset,
     }
     tables = [_by_split(name, records, key) for name, key in kinds.items()]
-    statuses = Counter((_class(r), r.status) for r in records)
-    rows = tuple((name, *(statuses[name, s] for s in STATUSES)) for name in CLASSES)
+    statuses = Counter((_class(r), str(r.status)) for r in records)
+    rows = tuple((name, tuple(statuses[name, s] for s in STATUSES)) for name in CLASSES)
     columns = ("class", *(status.replace("_", " ") for status in STATUSES))
     return [*tables, Table("Videos by what was found in them", columns, rows)]
 
@@ -94,9 +94,9 @@ def _class(record: VideoRecord) -> str:
 def _by_split(name: str, records: Sequence[VideoRecord], key: Callable[[Any], str]) -> Table:
     cells = Counter((key(r), r.split) for r in records)
     names = sorted({name for name, _ in cells}, key=lambda n: (n != "real", n))
-    rows = [(n, *(cells[n, split] for split in SPLITS)) for n in names]
-    whole = tuple((*row, sum(int(cell) for cell in row[1:])) for row in rows)
-    return Table(f"Videos by {name}", (name, *SPLITS, "all"), whole)
+    counts = {n: tuple(cells[n, split] for split in SPLITS) for n in names}
+    rows = tuple((n, (*row, sum(row))) for n, row in counts.items())
+    return Table(f"Videos by {name}", (name, *SPLITS, "all"), rows)
 
 
 def _balance(records: Sequence[VideoRecord]) -> list[Finding]:

@@ -157,8 +157,9 @@ def _framed(crop: NDArray[np.uint8], box: NDArray[np.floating[Any]]) -> NDArray[
     x0, y0 = min(x0, width - 1), min(y0, height - 1)
     x1, y1 = max(x1, x0 + 1, 1), max(y1, y0 + 1, 1)
     inside = cv2.cvtColor(crop[max(0, y0) : y1, max(0, x0) : x1], cv2.COLOR_RGB2GRAY)
-    margins = (max(0, -y0), max(0, y1 - height), max(0, -x0), max(0, x1 - width))
-    whole = cv2.copyMakeBorder(inside, *map(int, margins), cv2.BORDER_REPLICATE)
+    above, below = max(0, -int(y0)), max(0, int(y1) - height)
+    left, right = max(0, -int(x0)), max(0, int(x1) - width)
+    whole = cv2.copyMakeBorder(inside, above, below, left, right, cv2.BORDER_REPLICATE)
     small = cv2.resize(whole, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32)
 

@@ -50,7 +50,7 @@ def _run_pool(
 
     # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
     pool = get_reusable_executor(max_workers=num_workers, env=_ONE_THREAD)
-    left = iter(items.items())
+    left = iter(list(items.items()))
     running: dict[Future[Any], int] = {}
     finished = False
     try:

@@ -71,12 +71,12 @@ def check_video(task: VideoTask) -> VideoCheck:
             try:
                 prints += _check_track(task, task.store, path, faults)
             except (DataError, OSError, ValueError) as reason:
-                faults.append(_short(f"{path}: {reason}", task.store))
+                faults.append(_fault(path, str(reason), task.store))
     if task.raw is not None:
         try:
             faults += _source_faults(task.record, task.raw, task.fast)
         except (DataError, OSError, ValueError) as reason:
-            faults.append(_short(f"{task.record.path}: {reason}", task.raw))
+            faults.append(_fault(task.record.path, str(reason), task.raw))
     return VideoCheck(faults, prints)
 
 
@@ -117,7 +117,7 @@ def _check_track(
         faults += [f"{path}: {reason}" for reason in _origin_faults(task, reader)]
         faults += [f"{path}: {reason}" for reason in _point_faults(task.record, reader)]
         if not task.fast:
-            faults += [_short(f"{path}: {reason}", store) for reason in _content_faults(reader)]
+            faults += [_fault(path, reason, store) for reason in _content_faults(reader)]
         found = fingerprint(reader)
     return [] if found is None else [found]
 
@@ -187,28 +187,38 @@ def _content_faults(reader: TrackReader) -> list[str]:
 
 def _source_faults(record: VideoRecord, raw: DataRoot, fast: bool) -> list[str]:
     """Compare a raw file with what the manifest says of it."""
-    from datamodules.video.reader import file_sha256, open_video, probe_video
+    from datamodules.video.frames_reader import is_frames
+    from datamodules.video.reader import file_sha256, probe_video
 
     path = raw.local(record.path)
     if not path.exists():
         return [f"{record.path}: the raw file is missing"]
-    if record.sha256:
-        # A folder of frames is hashed as its reader does it.
-        found = probe_video(path).sha256 if path.is_dir() else file_sha256(path)
-        if found != record.sha256:
-            return [f"{record.path}: the raw file has changed (its sha256 differs)"]
-    if fast or record.status == "unreadable":
-        return []
-    with open_video(path, record.decoder) as reader:
-        count = sum(1 for _ in reader)
+    if is_frames(path):
+        # Hashing a folder of frames means reading them; decoding them comes with it.
+        info = probe_video(path, allow_damaged=True, frames=record.frames)
+        digest, count = info.sha256, info.num_frames
+    else:
+        digest = file_sha256(path)
+        skip = fast or record.status == "unreadable" or digest != record.sha256
+        count = record.num_frames if skip else _count_frames(path, record.decoder)
+    if record.sha256 and digest != record.sha256:
+        return [f"{record.path}: the raw file has changed (its sha256 differs)"]
     # Of a damaged file the frames before the damage were used, perhaps not all of them.
-    is_prefix = record.decoder == "pyav_prefix" and count > record.num_frames
+    is_prefix = record.decoder.endswith("_prefix") and count > record.num_frames
     if count == record.num_frames or is_prefix:
         return []
     return [f"{record.path}: decodes {count} frames, the manifest says {record.num_frames}"]
 
 
-def _short(message: str, root: DataRoot) -> str:
-    """Name files relative to their root: reports are read elsewhere."""
-    place = str(root).rstrip("/")
-    return " ".join(message.replace(f"{place}/", "").split())
+def _count_frames(path: Path, decoder: str) -> int:
+    """Decode a file from end to end."""
+    from datamodules.video.reader import open_video
+
+    with open_video(path, decoder) as reader:
+        return sum(1 for _ in reader)
+
+
+def _fault(path: str, reason: str, root: DataRoot) -> str:
+    """Name a file once, and relative to its root: reports are read elsewhere."""
+    local = reason.replace(f"{str(root).rstrip('/')}/", "")
+    return " ".join(f"{path}: {local.removeprefix(path).lstrip(': ')}".split())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.datasets.naming import short_hash
 from datamodules.errors import DataError
+from datamodules.integrity.card import write_data_card
 from datamodules.manifest import validate_manifest, write_manifest
 from datamodules.preprocess.detect import face_backend
 from datamodules.preprocess.engine import (
@@ -143,6 +144,7 @@ def _prepare(
     write_report(out / REPORT_NAME, records, results)
     write_prepared_info(out, replace(info, counts=count_results(records, results)))
     write_manifest(records, out / MANIFEST_NAME)
+    write_data_card(out)
     return Preparation(records, num_kept, failures)
 
 

@@ -18,7 +18,7 @@ from datamodules.preprocess.store import (
 from datamodules.schema import VideoRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -54,8 +54,25 @@ def smooth_crop(frame_index: int, seed: int, shape: tuple[int, int]) -> NDArray[
     return image.astype(np.uint8)
 
 
+def portrait(frame_index: int, seed: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw a picture that nods a little from frame to frame and resembles no other seed's."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]] / 64.0
+    y = y + 0.01 * np.sin(frame_index / 3)
+    waves = rng.uniform(-4, 4, (12, 2))
+    phases = rng.uniform(0, 2 * np.pi, (12, 3))
+    angles = 2 * np.pi * (waves[:, 0, None, None] * x + waves[:, 1, None, None] * y)
+    image = np.cos(angles[..., None] + phases[:, None, None]).sum(axis=0)
+    return np.clip(128 + 20 * image, 0, 255).astype(np.uint8)
+
+
 def write_track(
-    path: Path, num_frames: int, seed: int = 0, frames: Sequence[int] | None = None, **meta: object
+    path: Path,
+    num_frames: int,
+    seed: int = 0,
+    frames: Sequence[int] | None = None,
+    draw: Callable[[int, int, tuple[int, int]], NDArray[np.uint8]] = smooth_crop,
+    **meta: object,
 ) -> None:
     """Write a track whose face moves to the right by a pixel a frame."""
     with TrackWriter(path, track_meta(**meta)) as writer:
@@ -65,7 +82,7 @@ def write_track(
             points5 = FACE_POINTS5 + np.array([x0, y0], np.float32)
             writer.add(
                 frame,
-                smooth_crop(frame, seed, shape),
+                draw(frame, seed, shape),
                 (x0, y0, x0 + shape[1], y0 + shape[0]),
                 box=(x0 + 16, y0 + 16, x0 + 48, y0 + 48),
                 points5=points5,
