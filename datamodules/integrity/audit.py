@@ -52,6 +52,16 @@ class Audit:
         return sum(finding.level == "error" for finding in self.findings)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The videos, what their bytes told, and how they hang together."""
+
+    records: list[VideoRecord]
+    results: list[VideoCheck]
+    parts: list[list[int]]
+    leaks: list[Component]
+
+
 def audit(
     manifest: str,
     raw: str | None = None,
@@ -90,15 +100,9 @@ def audit(
         for record in records
     ]
     results = _run(tasks, num_workers, tell)
-    for record, result in zip(records, results, strict=True):
-        findings += [error("files", f"{record.video_id}: {fault}") for fault in result.faults]
     parts = components(records)
-    leaking = leaks(records, parts)
-    findings += leak_findings(records, leaking)
-    findings += _near_findings(records, results, parts, max_distance)
-    findings += count_findings(records)
-    if has_tracks:
-        findings += [*_orphans(root, records), *card_findings(root, records)]
+    found = _Found(records, results, parts, leaks(records, parts))
+    findings += _judged(found, root if has_tracks else None, max_distance)
     return Audit(
         num_videos=len(records),
         num_tracks=sum(len(record.tracks) for record in records),
@@ -106,7 +110,7 @@ def audit(
         tables=count_tables(records),
         findings=sorted(findings, key=lambda finding: finding.level != "error"),
         num_components=len(parts),
-        leaks=leaking,
+        leaks=found.leaks,
     )
 
 
@@ -163,32 +167,44 @@ def _run(
     return [results[position] for position in range(len(tasks))]
 
 
-def _near_findings(
-    records: Sequence[VideoRecord],
-    results: Sequence[VideoCheck],
-    parts: Sequence[Sequence[int]],
-    max_distance: int | None,
-) -> list[Finding]:
+def _judged(found: _Found, store: DataRoot | None, max_distance: int | None) -> list[Finding]:
+    """Say what is wrong with the files, the splits, the counts and what lies in the store."""
+    files = [
+        error("files", f"{record.video_id}: {fault}")
+        for record, result in zip(found.records, found.results, strict=True)
+        for fault in result.faults
+    ]
+    return [
+        *files,
+        *leak_findings(found.records, found.leaks),
+        *_near_findings(found, max_distance),
+        *count_findings(found.records),
+        *([] if store is None else _orphans(store, found.records)),
+        *([] if store is None else card_findings(store, found.records)),
+    ]
+
+
+def _near_findings(found: _Found, max_distance: int | None) -> list[Finding]:
     """Find near-duplicates across splits that are not tied, and so told of, already."""
     import numpy as np
 
     from datamodules.integrity.fingerprint import MAX_DISTANCE, near_pairs
 
     limit = MAX_DISTANCE if max_distance is None else max_distance
-    owner = [i for i, result in enumerate(results) for _ in result.prints]
+    owner = [i for i, result in enumerate(found.results) for _ in result.prints]
     if not owner:
         return []
-    prints = np.stack([found for result in results for found in result.prints])
-    names = sorted({record.split for record in records})
-    pairs = near_pairs(prints, [names.index(records[i].split) for i in owner], limit)
-    home = {i: number for number, part in enumerate(parts) for i in part}
+    prints = np.stack([bits for result in found.results for bits in result.prints])
+    splits = [found.records[i].split for i in owner]
+    names = sorted(set(splits))
+    home = {i: number for number, part in enumerate(found.parts) for i in part}
     nearest: dict[tuple[int, int], Finding] = {}
-    for pair in pairs:
+    for pair in near_pairs(prints, [names.index(split) for split in splits], limit):
         i, j = owner[pair.first], owner[pair.second]
         if home[i] == home[j] or (i, j) in nearest:
             continue
         how = f"{pair.distance} of 255 bits differ{', mirrored' if pair.mirrored else ''}"
-        ids = [f"{records[k].video_id} ({records[k].split})" for k in (i, j)]
+        ids = [f"{r.video_id} ({r.split})" for r in (found.records[i], found.records[j])]
         nearest[i, j] = error("near-duplicate", f"nearly the same pictures ({how})", *ids)
     return list(nearest.values())
 
