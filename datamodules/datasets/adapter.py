@@ -34,6 +34,8 @@ class LayoutOptions:
             distortions, lists of videos); all of them unless given.
         keep_apart: What no two splits share: people or, weaker, footage. The second keeps the
             training part of official splits whose people are in the test part as well.
+        json: Folder of JSON files, or one of them; layout `deepfakebench` only.
+        resplit: Make new splits and leave those of the data set aside; the same layout only.
         all_test: Put every video into test, as tests across data sets do.
     """
 
@@ -43,6 +45,8 @@ class LayoutOptions:
     compression: str | None = None
     subsets: tuple[str, ...] = ()
     keep_apart: KeepApart = "person"
+    json: Path | None = None
+    resplit: bool = False
     all_test: bool = False
 
     @property

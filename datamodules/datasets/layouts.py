@@ -46,8 +46,8 @@ class Layout:
         title: The name of the data set.
         reader: `module:function`, imported when it is needed; the docstring of the module shows
             the expected tree.
-        takes: Those of the options `manifest`, `compression`, `subsets` and `keep_apart` that
-            mean something to it; all layouts take the others.
+        takes: Those of the options `manifest`, `compression`, `subsets`, `keep_apart`, `json`
+            and `resplit` that mean something to it; all layouts take the others.
     """
 
     title: str
@@ -83,12 +83,19 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "wilddeepfake": Layout("WildDeepfake", f"{_HERE}.wilddeepfake:read_wilddeepfake"),
     "uadfv": Layout("UADFV", f"{_HERE}.uadfv:read_uadfv"),
+    "deepfakebench": Layout(
+        "DeepfakeBench and DF40 by their JSON files",
+        f"{_HERE}.deepfakebench:read_bench",
+        ("json", "subsets", "compression", "keep_apart", "resplit"),
+    ),
 }
 _FLAGS = {
     "manifest": "--csv",
     "compression": "--compression",
     "subsets": "--subset",
     "keep_apart": "--keep-apart",
+    "json": "--json",
+    "resplit": "--split-from",
 }
 
 

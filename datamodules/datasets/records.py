@@ -39,6 +39,7 @@ class SourceVideo:
         paired_real: Path of the real video of the same footage, or empty.
         footage: What stands for `groups` where footage alone is to be kept apart, not people.
         decoder: How it is read; `frames` for a folder of frames.
+        dataset: Name of the subset that it belongs to; that of the data set unless given.
         frames: Names of the pictures that belong to the video, where `path` is a folder that
             holds others as well.
     """
@@ -53,6 +54,7 @@ class SourceVideo:
     paired_real: str = ""
     footage: str = ""
     decoder: str = "decord"
+    dataset: str = ""
     frames: tuple[str, ...] = ()
 
 
@@ -69,6 +71,11 @@ class SourceFolder:
     root: DataRoot
     records: list[VideoRecord]
     notes: list[str]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set; names of several joined by a plus sign."""
+        return "+".join(sorted({record.dataset for record in self.records}))
 
 
 def source_folder(
@@ -152,39 +159,43 @@ def _records(dataset: str, videos: list[SourceVideo], notes: list[str]) -> list[
     ids = _video_ids(dataset, videos)
     groups = [_groups(dataset, video) for video in videos]
     splits = _splits(videos, groups, notes)
-    reals = {str(video.path): ids[str(video.path)] for video in videos if video.label == 0}
+    reals = {
+        (video.dataset, str(video.path)): video_id
+        for video, video_id in zip(videos, ids, strict=True)
+        if video.label == 0
+    }
     _note_classes(videos, splits, notes)
     return [
         VideoRecord(
-            video_id=ids[str(video.path)],
+            video_id=video_id,
             path=str(video.path),
             label=video.label,
-            dataset=dataset,
+            dataset=video.dataset or dataset,
             split=split,
             group_ids=names,
             method=video.method,
             compression=_compression(video),
-            paired_real=reals.get(video.paired_real),
+            paired_real=reals.get((video.dataset, video.paired_real)),
             decoder=video.decoder,
             frames=video.frames,
         )
-        for video, names, split in zip(videos, groups, splits, strict=True)
+        for video, video_id, names, split in zip(videos, ids, groups, splits, strict=True)
     ]
 
 
-def _video_ids(dataset: str, videos: list[SourceVideo]) -> dict[str, str]:
-    """Make `dataset/compression/method/name` for every path, each once."""
-    ids = {}
+def _video_ids(dataset: str, videos: list[SourceVideo]) -> list[str]:
+    """Make `dataset/compression/method/name` for every video, each once."""
+    ids = []
     for video in videos:
         compression = _compression(video) or "unknown"
-        kind = f"{dataset}/{compression}/{video.method or 'real'}"
-        ids[str(video.path)] = f"{kind}/{video.name or footage_name(video.path)}"
+        kind = f"{video.dataset or dataset}/{compression}/{video.method or 'real'}"
+        ids.append(f"{kind}/{video.name or footage_name(video.path)}")
     # Equal but for the suffix, or for letters that some file systems do not tell apart.
-    count = Counter(value.casefold() for value in ids.values())
-    return {
-        path: value if count[value.casefold()] == 1 else f"{value}~{short_hash(path)}"
-        for path, value in ids.items()
-    }
+    count = Counter(value.casefold() for value in ids)
+    return [
+        value if count[value.casefold()] == 1 else f"{value}~{short_hash(str(video.path))}"
+        for video, value in zip(videos, ids, strict=True)
+    ]
 
 
 def _compression(video: SourceVideo) -> str | None:

@@ -110,6 +110,13 @@ def _add_layout_options(add: Callable[..., None]) -> None:
         default="person",
         help="what no two splits share; footage keeps official training parts whole (person)",
     )
+    add("json", type=Path, help="folder of JSON files, or one of them; layout deepfakebench only")
+    add(
+        "split-from",
+        choices=("given", "ours"),
+        default="given",
+        help="take the splits of the JSON files, or make new ones by person (given)",
+    )
     add("all-test", action="store_true", help="put every video into test")
 
 
@@ -156,6 +163,8 @@ def _read(arguments: argparse.Namespace) -> SourceFolder:
         compression=arguments.compression,
         subsets=tuple(arguments.subset),
         keep_apart=arguments.keep_apart,
+        json=arguments.json,
+        resplit=arguments.split_from == "ours",
         all_test=arguments.all_test,
     )
     source = read_layout(arguments.layout, open_root(arguments.dataset), options)

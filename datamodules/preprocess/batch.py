@@ -116,7 +116,7 @@ def _prepare(
     info = PreparedInfo(
         backend=options.backend,
         backend_version=backend_version,
-        parameters={"dataset": source.records[0].dataset, **options.parameters()},
+        parameters={"dataset": source.dataset, **options.parameters()},
         libraries={name: version(name) for name in _LIBRARIES},
         counts={},
     )
@@ -230,9 +230,9 @@ def _check_store(out: Path, source: SourceFolder, backend: str, backend_version:
             f"{out} was made with the face backend {made_by}, not {backend} {backend_version}; "
             "they are never mixed: give another folder, or remove this one"
         )
-    if dataset != source.records[0].dataset:
+    if dataset != source.dataset:
         raise DataError(
-            f"{out} holds the data set {dataset!r}, not {source.records[0].dataset!r}; "
+            f"{out} holds the data set {dataset!r}, not {source.dataset!r}; "
             "give another folder, or the name by --name"
         )
 
