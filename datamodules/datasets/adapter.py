@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from datamodules.datasets.records import SourceFolder
     from datamodules.storage.root import DataRoot
 
-KeepApart = Literal["person", "footage"]
+KeepApart = Literal["person", "footage", "video"]
+_WEAKER = {
+    "footage": "footage, not people: the same person may be in two splits",
+    "video": "nothing but videos: the same person and the same footage may be in two splits",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,8 @@ class LayoutOptions:
         compression: Take only this one; all that are there unless given.
         subsets: Take only these parts, by the names that the layout gives them (methods,
             distortions, lists of videos); all of them unless given.
-        keep_apart: What no two splits share: people or, weaker, footage. The second keeps the
-            training part of official splits whose people are in the test part as well.
+        keep_apart: What no two splits share: people; weaker, footage; or nothing, which keeps
+            official splits just as they are, whatever they share.
         json: Folder of JSON files, or one of them; layout `deepfakebench` only.
         resplit: Make new splits and leave those of the data set aside; the same layout only.
         all_test: Put every video into test, as tests across data sets do.
@@ -61,10 +65,12 @@ class Videos(NamedTuple):
     Attributes:
         videos: All of them, also those of parts that the user did not ask for.
         notes: What to say about the reading, one line each.
+        splits: Where the splits of the videos come from, if they have one.
     """
 
     videos: list[SourceVideo]
     notes: list[str]
+    splits: str = "those of the data set"
 
 
 def finish(
@@ -87,19 +93,40 @@ def finish(
     Raises:
         DataError: If nothing is left, a part is unknown, or the splits of a CSV leak.
     """
-    videos, notes = list(found.videos), list(found.notes)
-    if options.keep_apart == "footage":
-        videos = [replace(video, groups=(video.footage,)) for video in videos]
-        notes.append("kept apart: footage only; the same person may be in two splits")
+    notes = list(found.notes)
+    videos = [_regrouped(video, options.keep_apart) for video in found.videos]
+    if options.keep_apart != "person":
+        notes.append(f"kept apart: {_WEAKER[options.keep_apart]}")
+    origin = found.splits if all(video.split for video in videos) else ""
     if options.needs_split:
         # Before parts are chosen, so that they have the same people in every choice of parts.
-        videos = split_people(videos, has_val, notes)
+        videos = _paired_within(split_people(videos, has_val, notes))
     videos = _chosen(videos, options)
     if options.all_test:
+        origin = "every video is put into test"
         videos = [replace(video, split="test") for video in videos]
     elif options.split_file is not None:
+        origin = f"those of {options.split_file}"
         videos = with_splits(videos, options.split_file)
-    return source_folder(root, options.name or dataset, videos, notes)
+    return source_folder(root, options.name or dataset, videos, notes, origin)
+
+
+def _regrouped(video: SourceVideo, keep_apart: KeepApart) -> SourceVideo:
+    """Let the groups of a video be what is to be kept apart."""
+    if keep_apart == "person":
+        return video
+    return replace(video, groups=(video.footage if keep_apart == "footage" else str(video.path),))
+
+
+def _paired_within(videos: Sequence[SourceVideo]) -> list[SourceVideo]:
+    """Part a fake from a genuine video of another split: a pair is of one split."""
+    split_of = {(video.dataset, str(video.path)): video.split for video in videos}
+    return [
+        video
+        if split_of.get((video.dataset, video.paired_real)) == video.split
+        else replace(video, paired_real="")
+        for video in videos
+    ]
 
 
 def _chosen(videos: Sequence[SourceVideo], options: LayoutOptions) -> list[SourceVideo]:

@@ -3,19 +3,19 @@
     <root>/Celeb-real/id0_0000.mp4                              genuine, 59 celebrities
     <root>/YouTube-real/00000.mp4                               genuine, one person each
     <root>/Celeb-synthesis/id0_id16_0000.mp4                    forged (v1, v2)
-    <root>/Celeb-synthesis/<scenario>/<method>/id0_id16_0000.mp4      forged (++)
+    <root>/Celeb-synthesis/FaceSwap/SimSwap/id0_id16_0000.mp4   forged (++)
     <root>/List_of_testing_videos.txt                           official test part
 
-Videos may also lie in a folder videos/ inside each of these. <scenario> is FaceSwap, FaceReenact
-or TalkingFace. A forged video idA_idB_n shows the genuine video idA_n with the face of B; it
-belongs to both people. In the list, 1 means genuine and 0 forged; what it does not name is the
-training part.
+Celeb-DF++ has a folder for each method in each of FaceSwap, FaceReenact and TalkingFace. Videos
+may also lie in a folder videos/ inside each of these. A forged video idA_idB_n shows the genuine
+video idA_n with the face of B; it belongs to both people. In the list, 1 means genuine and 0
+forged; what it does not name is the training part.
 
 The test part shows nearly all of the celebrities of the training part. It is always taken as it
 is. By default the training part keeps nobody who is in it, which leaves the YouTube videos and
-little else: what is needed for tests across data sets. To train on Celeb-DF as published work
-does, give --keep-apart footage: only videos of the same genuine footage are then kept apart, and
-people are in both parts.
+little else: what is needed for tests across data sets. --keep-apart footage leaves out of the
+training part the videos of tested footage only; --keep-apart video leaves out nothing, as
+published work on Celeb-DF does. The groups of the manifest then name footage, or videos.
 
 Li et al., CVPR 2020, https://arxiv.org/abs/1909.12962; Li et al., 2025,
 https://arxiv.org/abs/2507.18015.

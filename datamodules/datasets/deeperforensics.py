@@ -52,7 +52,7 @@ def read_deeperforensics(root: DataRoot, options: LayoutOptions) -> SourceFolder
     fakes = [path for path in paths if _FAKE.fullmatch(path.stem) and len(path.parts) == 3]
     if not fakes:
         raise missing(root, "manipulated_videos", "/<variant>/000_M101.mp4", "unpack the download")
-    odd = [path for path in paths if path not in set(fakes)]
+    odd = sorted(set(paths) - set(fakes))
     split_of = _read_splits(root) if options.needs_split else {}
     notes = absent(split_of, {path.stem for path in fakes}, "the official splits")
     targets = [p for p in videos_below(root, "target_videos") if _TARGET.fullmatch(p.stem)]

@@ -6,8 +6,9 @@
 <c> is raw (or c0), c23 or c40; all that are there are taken, or one by --compression. A forged
 video a_b__scene shows actor a in that scene with the face of b; it belongs to both, and to the
 genuine video a__scene. DFD has no official split, and swaps tie its 28 actors to one another. The
-split here deals out the actors (see `split_of_actor`) and leaves out, and counts, the videos that
-show actors of two splits. --all-test keeps every video, as tests across data sets do.
+split here goes by the number of the actor: of every seven, two test and one validates. Videos that
+show actors of two splits are left out and counted. --all-test keeps every video, as tests across
+data sets do.
 
 Dufour and Gully, Google AI blog, 2019.
 """
@@ -73,7 +74,8 @@ def read_dfd(root: DataRoot, options: LayoutOptions) -> SourceFolder:
     videos = [_video(path, match, reals) for path, match in named.items()]
     if options.needs_split and options.keep_apart == "person":
         videos = _with_split(videos, notes)
-    return finish(root, options, "dfd", Videos(videos, notes))
+    origin = "by the numbers of the actors, as the data set has none"
+    return finish(root, options, "dfd", Videos(videos, notes, origin))
 
 
 def _video(
@@ -103,8 +105,5 @@ def _with_split(videos: list[SourceVideo], notes: list[str]) -> list[SourceVideo
         splits = {split_of_actor(int(group.rpartition("/")[2])) for group in video.groups}
         if len(splits) == 1:
             kept.append(replace(video, split=splits.pop()))
-    notes.append(
-        f"split: by the numbers of the actors (there is no official one); "
-        f"{len(videos) - len(kept)} video(s) that show actors of two splits are left out"
-    )
+    notes.append(f"{len(videos) - len(kept)} video(s) that show actors of two splits are left out")
     return kept

@@ -75,13 +75,9 @@ def read_dfdc(root: DataRoot, options: LayoutOptions) -> SourceFolder:
     videos, notes = [], []
     for folder, file in lists.items():
         entries = _entries(root, file)
-        inner = f"{folder}/" if folder else ""
-        notes += absent(entries, (path.removeprefix(inner) for path in on_disk), file)
-        videos += [
-            _video(folder, name, entry, on_disk)
-            for name, entry in sorted(entries.items())
-            if f"{inner}{name}" in on_disk
-        ]
+        there = {name for name in entries if str(PurePosixPath(folder, name)) in on_disk}
+        notes += absent(entries, there, file)
+        videos += [_video(folder, name, entries[name], on_disk) for name in sorted(there)]
     notes += strange(on_disk - {str(video.path) for video in videos}, "label is in no list")
     videos = _by_part(videos)
     splits = {video.split for video in videos}

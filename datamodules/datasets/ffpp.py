@@ -120,7 +120,13 @@ def _read(root: DataRoot, options: LayoutOptions, methods: Sequence[str]) -> Vid
         for path in paths.values()
     ]
     if options.needs_split:
-        notes += _absent(found, split_of)
+        wanted_parts = {
+            (part, compression): paths
+            for (part, compression), paths in found.items()
+            if options.compression in (None, compression)
+            and (not options.subsets or part in ("youtube", *options.subsets))
+        }
+        notes += _absent(wanted_parts, split_of)
         unlisted = [str(video.path) for video in videos if not video.split]
         notes += strange(unlisted, "people are not in one list of the official splits")
         videos = [video for video in videos if video.split]

@@ -137,8 +137,14 @@ def describe_layouts() -> str:
     modules = dict.fromkeys(layout.module for layout in LAYOUTS.values())
     blocks = []
     for module in modules:
-        heads = [f"{n}: {each.title}" for n, each in LAYOUTS.items() if each.module == module]
+        heads = [_head(n, each) for n, each in LAYOUTS.items() if each.module == module]
         text = inspect.getdoc(import_module(module)) or ""
         lines = [f"    {line}".rstrip() for line in text.split("\n")]
         blocks.append("\n".join([*heads, "", *lines]))
     return "\n\n".join(blocks)
+
+
+def _head(name: str, layout: Layout) -> str:
+    """Name a layout, its data set and the options that only some layouts take."""
+    flags = ", ".join(_FLAGS[option] for option in layout.takes)
+    return f"{name}: {layout.title}" + (f" (takes {flags})" if flags else "")

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 _RANKS: Sequence[Split] = ("test", "val", "train")
 #: Share of an official training part that becomes val where the data set has none. [ours]
 VAL_SHARE = 0.15
-#: A component with more than this share of all videos leaves the rest too few people. [ours]
-MAX_COMPONENT_SHARE = 0.5
+#: How much of what is meant for the other splits the largest one may take, because components are
+#: large, before people are dealt out instead. [ours]
+MAX_EXCESS = 0.5
 
 
 def split_people(
@@ -113,7 +114,7 @@ def _placed(
 def _most(shares: Mapping[Split, float]) -> float:
     """Tell the largest share that one split may take before people are dealt out."""
     largest = max(shares.values())
-    return largest + (1 - largest) * MAX_COMPONENT_SHARE
+    return largest + (1 - largest) * MAX_EXCESS
 
 
 def _deal(people: Sequence[str], shares: Mapping[Split, float]) -> dict[str, Split]:

@@ -79,7 +79,11 @@ class SourceFolder:
 
 
 def source_folder(
-    root: DataRoot, dataset: str, videos: Sequence[SourceVideo], notes: Sequence[str] = ()
+    root: DataRoot,
+    dataset: str,
+    videos: Sequence[SourceVideo],
+    notes: Sequence[str] = (),
+    given: str = "as given",
 ) -> SourceFolder:
     """Give every video its id, people and split.
 
@@ -88,6 +92,7 @@ def source_folder(
         dataset: Name of the data set.
         videos: All of them.
         notes: What the reading of the data set has to say.
+        given: Where the splits that videos have come from; empty if the notes say it.
 
     Returns:
         The records and what to say about them.
@@ -96,7 +101,7 @@ def source_folder(
         DataError: If only some videos have a split, or the list is no valid manifest.
     """
     told = list(notes)
-    records = _records(as_folder_name(dataset, "name of the data set"), list(videos), told)
+    records = _records(as_folder_name(dataset, "name of the data set"), list(videos), told, given)
     # What is wrong with the list is said now, not after hours of decoding.
     validate_manifest([replace(record, status="unreadable") for record in records])
     return SourceFolder(root, sorted(records, key=lambda record: record.video_id), told)
@@ -154,11 +159,13 @@ def as_folder_name(text: str, what: str) -> str:
     return text
 
 
-def _records(dataset: str, videos: list[SourceVideo], notes: list[str]) -> list[VideoRecord]:
+def _records(
+    dataset: str, videos: list[SourceVideo], notes: list[str], origin: str
+) -> list[VideoRecord]:
     """Give every video its id, people and split."""
     ids = _video_ids(dataset, videos)
     groups = [_groups(dataset, video) for video in videos]
-    splits = _splits(videos, groups, notes)
+    splits = _splits(videos, groups, notes, origin)
     reals = {
         (video.dataset, str(video.path)): video_id
         for video, video_id in zip(videos, ids, strict=True)
@@ -211,12 +218,12 @@ def _groups(dataset: str, video: SourceVideo) -> tuple[str, ...]:
 
 
 def _splits(
-    videos: list[SourceVideo], groups: list[tuple[str, ...]], notes: list[str]
+    videos: list[SourceVideo], groups: list[tuple[str, ...]], notes: list[str], origin: str
 ) -> Sequence[Split]:
     """Take the given splits, or make some; say which."""
     given: list[Split] = [split for video in videos for split in SPLITS if video.split == split]
     if len(given) == len(videos):
-        notes.append("splits: as given")
+        notes += [f"splits: {origin}"] if origin else []
         return given
     if given:
         lacking = next(video.path for video in videos if not video.split)
@@ -235,13 +242,13 @@ def _splits(
 
 
 def _note_classes(videos: list[SourceVideo], splits: Sequence[Split], notes: list[str]) -> None:
-    """Say which split lacks a class."""
+    """Say which split lacks a class, unless all is meant for a test."""
     held = defaultdict(set)
     for video, split in zip(videos, splits, strict=True):
         held[split].add(video.label)
     lacks = [
         f"{split} has no {name} video"
-        for split in SPLITS
+        for split in (SPLITS if set(held) != {"test"} else held)
         for label, name in enumerate(("real", "fake"))
         if label not in held[split]
     ]

@@ -106,9 +106,9 @@ def _add_layout_options(add: Callable[..., None]) -> None:
     add("subset", action="append", default=[], help="take only this method; may be repeated")
     add(
         "keep-apart",
-        choices=("person", "footage"),
+        choices=("person", "footage", "video"),
         default="person",
-        help="what no two splits share; footage keeps official training parts whole (person)",
+        help="what no two splits share; video keeps official splits just as they are (person)",
     )
     add("json", type=Path, help="folder of JSON files, or one of them; layout deepfakebench only")
     add(

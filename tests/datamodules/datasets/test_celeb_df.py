@@ -54,9 +54,20 @@ def test_footage_alone_may_be_kept_apart(tmp_path: Path) -> None:
     # Only the other swaps of the tested footage id0_0000 go.
     assert len(source.records) == 12 + 20 + 30 - 4
     assert note(source, "official train part are left out").startswith("4 video(s)")
-    assert note(source, "the same person may be in two splits")
+    assert note(source, "kept apart: footage")
     fake = by_path(source)["Celeb-synthesis/id3_id0_0000.mp4"]
     assert fake.group_ids == ("celeb_df/id3_0000",)
+
+
+def test_official_parts_may_be_kept_just_as_they_are(tmp_path: Path) -> None:
+    source = read("celeb_df_v2", celeb(tmp_path), keep_apart="video")
+    assert len(source.records) == 12 + 20 + 30
+    assert sum(record.split == "test" for record in source.records) == 3
+    assert note(source, "the same footage may be in two splits")
+    records = by_path(source)
+    # A pair is of one split: the genuine id0_0000 is tested, this fake of it is not.
+    assert records["Celeb-synthesis/id0_id5_0000.mp4"].paired_real is None
+    assert records["Celeb-synthesis/id0_id1_0000.mp4"].paired_real is not None
 
 
 def test_everybody_may_be_tested(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_dfd_deals_out_actors_and_counts_what_ties_them(tmp_path: Path) -> None:
     assert counts == {"train": 16, "val": 4}
     kept = 28 + 16 * 15 + 4 * 3 + 8 * 7
     assert len(source.records) == kept
-    assert f"; {28 + 28 * 27 - kept} video(s)" in note(source, "actors of two splits")
+    assert f"{28 + 28 * 27 - kept} video(s)" in note(source, "actors of two splits")
     fake = by_path(source)[
         "manipulated_sequences/DeepFakeDetection/c40/videos/01_02__walk__AB0102CD.mp4"
     ]

@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -8,13 +7,7 @@ from datamodules.datasets.naming import compression_of, people_of, plain_name
 from datamodules.datasets.records import SourceFolder
 from datamodules.errors import DataError
 from datamodules.storage.root import open_root
-
-
-def make_files(root: Path, paths: Sequence[str]) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
+from tests.support.layouts import make_files
 
 
 def write_csv(path: Path, *lines: str) -> Path:

@@ -9,13 +9,11 @@ from datamodules.datasets.layouts import LAYOUTS, describe_layouts, read_layout
 from datamodules.errors import DataError
 from datamodules.preprocess.__main__ import main
 from datamodules.storage.root import open_root
+from tests.support.layouts import make_files
 
 
 def plain(root: Path) -> Path:
-    for name in ("real/a.mp4", "real/b.mp4", "fake/x/a.mp4"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
+    return make_files(root, ["real/a.mp4", "real/b.mp4", "fake/x/a.mp4"])
 
 
 def test_every_layout_shows_its_tree() -> None:
@@ -49,6 +47,7 @@ def test_list_counts_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert sorted(tmp_path.rglob("*")) == before
     assert ["fake", "x", "-", "0", "0", "1", "1"] in [line.split() for line in out.splitlines()]
     assert "1 fakes with the genuine video" in out
+    assert "has no real video" not in out
 
 
 def test_layouts_are_listed_without_a_root(capsys: pytest.CaptureFixture[str]) -> None:
