@@ -15,7 +15,9 @@ from datamodules.clip_sampling import (
     spread_windows,
     window_positions,
 )
-from datamodules.preprocess.align import clip_transform, transform_points, warp_crops
+from datamodules.landmarks import FLIP_FOREHEAD
+from datamodules.preprocess.align import transform_points, warp_crops
+from datamodules.preprocess.alignments import frame_matrices
 from datamodules.sampling import ClipKey
 from datamodules.schema import Clip, ClipRef, ClipSample
 from datamodules.transforms import FLIP_68, ClipTransform, flip_matrix
@@ -25,25 +27,32 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from datamodules.preprocess.store import PreparedStore
+    from datamodules.preprocess.alignments import Alignment
+    from datamodules.preprocess.store import PreparedStore, TrackReader
     from datamodules.schema import VideoRecord
     from datamodules.transforms import ClipAugmentation
 
 
 class ClipCutter:
-    """Cut clips out of the tracks of a store: one alignment a clip, one warp a frame.
+    """Cut clips out of the tracks of a store, aligned, with one warp a frame.
 
     Args:
         store: Where the tracks lie.
         image_size: Height and width of a clip in pixels.
         augmentation: What clips undergo when a generator is given; None for nothing.
+        alignment: How a clip is aligned; see `alignments`.
     """
 
     def __init__(
-        self, store: PreparedStore, image_size: int, augmentation: ClipAugmentation | None = None
+        self,
+        store: PreparedStore,
+        image_size: int,
+        augmentation: ClipAugmentation | None = None,
+        alignment: Alignment = "clip",
     ) -> None:
         self.store = store
         self.image_size = image_size
+        self.alignment = alignment
         self.transform = None if augmentation is None else ClipTransform(augmentation)
 
     def cut(
@@ -65,10 +74,14 @@ class ClipCutter:
         reader = self.store.reader(track)
         where = np.asarray(positions)
         faces = reader.track
-        matrix, flip = self._fit(faces.points5[where], rng)
-        points = transform_points(faces.points68[where], matrix)
+        matrices, flip = self._fit(reader, where, rng)
+        points = transform_points(faces.points68[where], matrices)
+        forehead = None
+        if faces.forehead is not None:
+            forehead = transform_points(faces.forehead[where], matrices)
+            forehead = forehead[:, FLIP_FOREHEAD] if flip else forehead
         frames = warp_crops(
-            reader.crops(positions), reader.crop_boxes[where], matrix, self.image_size
+            reader.crops(positions), reader.crop_boxes[where], matrices, self.image_size
         )
         if self.transform is not None and rng is not None:
             frames = self.transform.pixels(frames, rng)
@@ -76,6 +89,7 @@ class ClipCutter:
             frames=frames,
             frame_index=faces.frame_index[where],
             points68=points[:, FLIP_68] if flip else points,
+            forehead=forehead,
         )
 
     def frame_index(self, track: str) -> NDArray[np.int64]:
@@ -83,14 +97,16 @@ class ClipCutter:
         return self.store.reader(track).track.frame_index
 
     def _fit(
-        self, points5: NDArray[np.float32], rng: np.random.Generator | None
+        self, reader: TrackReader, where: NDArray[np.int64], rng: np.random.Generator | None
     ) -> tuple[NDArray[np.float64], bool]:
-        """Fit the one map of a clip, with jitter and mirror composed into it."""
-        if self.transform is None or rng is None:
-            return clip_transform(points5, self.image_size), False
-        matrix = clip_transform(self.transform.jitter(points5, rng), self.image_size)
-        flip = self.transform.draw_flip(rng)
-        return (flip_matrix(matrix, self.image_size) if flip else matrix), flip
+        """Fit the maps of a clip, with jitter and mirror composed into them."""
+        size, meta, transform = self.image_size, reader.meta, self.transform
+        given = (self.alignment, reader.track, where, (meta.height, meta.width), size)
+        if transform is None or rng is None:
+            return frame_matrices(*given), False
+        matrices = frame_matrices(*given, lambda points: transform.jitter(points, rng))
+        flip = transform.draw_flip(rng)
+        return (flip_matrix(matrices, size) if flip else matrices), flip
 
 
 class TrainClipDataset(Dataset[ClipSample]):

@@ -186,13 +186,13 @@ def flip_matrix(matrix: NDArray[Any], width: int) -> NDArray[np.float64]:
     """Compose a horizontal mirror behind an affine map.
 
     Args:
-        matrix: Maps source pixels to the picture, shape (2, 3).
+        matrix: Maps source pixels to the picture, shape (..., 2, 3).
         width: Of the picture in pixels; column x becomes width - 1 - x.
 
     Returns:
-        The map into the mirrored picture, shape (2, 3), float64.
+        The map into the mirrored picture, of the same shape, float64.
     """
     flipped = np.array(matrix, np.float64)
-    flipped[0] = -flipped[0]
-    flipped[0, 2] += width - 1
+    flipped[..., 0, :] = -flipped[..., 0, :]
+    flipped[..., 0, 2] += width - 1
     return flipped

@@ -19,12 +19,13 @@ from datamodules.clip_dataset import (
 from datamodules.clip_sampling import consecutive_runs
 from datamodules.errors import DataError
 from datamodules.manifest import check_no_leak, manifest_hash
+
+# LightningCLI reads the types of the constructor while the program runs.
+from datamodules.preprocess.alignments import Alignment, check_alignment
 from datamodules.preprocess.store import PreparedStore
 from datamodules.sampling import ClipLoader, EvalSampler, TrainLoader, TrainSampler
 from datamodules.schema import ClipBatch, normalise_clip
 from datamodules.split_csv import apply_split_csv
-
-# LightningCLI reads the types of the constructor while the program runs.
 from datamodules.transforms import ClipAugmentation
 from datamodules.workers import spare_workers, worker_options
 
@@ -51,6 +52,8 @@ class VideoDataModule(LightningDataModule):
             None for every window, as the official code does. [8: ours]
         balance: Show as many real as fake clips in training. [ours]
         augmentation: What training clips undergo; None for nothing.
+        alignment: `clip` for one similarity transform a clip (FTCN), `bench` for upright faces in
+            each frame (DeepfakeBench), `box` for 1.3 times the face box in each frame (FF++).
         seed: Of all draws.
         split_csv: Table with the columns `split` and `path` or `video_id`, which overrides the
             split of the manifest; videos that are not in it are left out.
@@ -73,6 +76,7 @@ class VideoDataModule(LightningDataModule):
         eval_clips_per_video: int | None = 8,
         balance: bool = True,
         augmentation: ClipAugmentation | None = None,
+        alignment: Alignment = "clip",
         seed: int = 0,
         split_csv: Path | None = None,
     ) -> None:
@@ -87,6 +91,7 @@ class VideoDataModule(LightningDataModule):
         self.eval_clips_per_video = eval_clips_per_video
         self.balance = balance
         self.augmentation = augmentation
+        self.alignment = alignment
         self.seed = seed
         self.split_csv = split_csv
         self.records: list[VideoRecord] = []
@@ -154,7 +159,7 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[ClipSample]:
         """Load random clips of the training videos; goes on in mid-epoch where a run is resumed."""
-        cutter = ClipCutter(self.store, self.image_size, self.augmentation)
+        cutter = ClipCutter(self.store, self.image_size, self.augmentation, self.alignment)
         rows, records = zip(*self.scored("train"), strict=True)
         rank, world_size = self._rank()
         sampler = TrainSampler(
@@ -225,6 +230,7 @@ class VideoDataModule(LightningDataModule):
             )
 
     def _check_arguments(self) -> None:
+        check_alignment(self.alignment)
         least = {
             "num_frames": 1,
             "image_size": 1,
@@ -286,7 +292,8 @@ class VideoDataModule(LightningDataModule):
 
     def _eval_loader(self, split: Split, persistent: bool) -> DataLoader[ClipSample]:
         refs = self.clip_refs(split)
-        dataset = EvalClipDataset(ClipCutter(self.store, self.image_size), self.records, refs)
+        cutter = ClipCutter(self.store, self.image_size, alignment=self.alignment)
+        dataset = EvalClipDataset(cutter, self.records, refs)
         return ClipLoader(
             dataset=dataset,
             sampler=EvalSampler(len(refs), *self._rank()),

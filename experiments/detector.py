@@ -13,6 +13,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
 from datamodules.preprocess.store import INFO_NAME
 from datamodules.schema import normalise_clip
 from experiments.errors import UsageError, parser_reason
@@ -64,6 +65,12 @@ class Detector:
     def image_size(self) -> int:
         """Height and width of a clip in pixels."""
         return self.model.image_size
+
+    @property
+    def alignment(self) -> Alignment:
+        """How its clips are aligned; runs that do not say were trained on `clip`."""
+        named = (self.data.get("init_args") or {}).get("alignment", ALIGNMENTS[0])
+        return check_alignment(named)
 
     @property
     def trained_on(self) -> str:

@@ -16,7 +16,8 @@ from datamodules.clip_sampling import (
     window_positions,
 )
 from datamodules.errors import DataError
-from datamodules.preprocess.align import clip_transform, warp_crops
+from datamodules.preprocess.align import warp_crops
+from datamodules.preprocess.alignments import frame_matrices
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
 from datamodules.preprocess.store import TrackReader
 from datamodules.video.reader import frame_times
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from datamodules.preprocess.alignments import Alignment
     from experiments.detector import Detector
 
     Tell = Callable[[str, int, int], None]
@@ -58,11 +60,12 @@ class ScoringOptions:
     batch: int | None = None
 
     def filled(self, detector: Detector) -> dict[str, Any]:
-        """Give stride, batch and device as they are used with a detector."""
+        """Give stride, batch, device and alignment as they are used with a detector."""
         return {
             "stride": self.stride or default_stride(detector.num_frames),
             "batch": self.batch or default_batch(detector),
             "device": detector.device.type,
+            "alignment": detector.alignment,
         }
 
 
@@ -170,7 +173,7 @@ def _score_track(
     frame_index = reader.track.frame_index
     windows = strided_windows(frame_index, detector.num_frames, settings["stride"])
     positions = np.array([window_positions(frame_index, detector.num_frames, w) for w in windows])
-    cutter = _Cutter(reader, detector.image_size)
+    cutter = _Cutter(reader, detector.image_size, detector.alignment)
     prob = np.empty(len(positions))
     for start in range(0, len(positions), settings["batch"]):
         chosen = positions[start : start + settings["batch"]]
@@ -217,9 +220,10 @@ def _dropped(found: dict[str, Any]) -> tuple[DroppedFrames, ...]:
 class _Cutter:
     """Cut clips, decoding each crop once while neighbouring clips share it."""
 
-    def __init__(self, reader: TrackReader, image_size: int) -> None:
+    def __init__(self, reader: TrackReader, image_size: int, alignment: Alignment) -> None:
         self._reader = reader
         self._image_size = image_size
+        self._alignment = alignment
         self._crops: dict[int, NDArray[np.uint8]] = {}
 
     def cut(self, positions: Sequence[int]) -> NDArray[np.uint8]:
@@ -228,9 +232,12 @@ class _Cutter:
         new = sorted(set(positions) - kept.keys())
         self._crops = kept | dict(zip(new, self._reader.crops(new), strict=True))
         rows = np.asarray(positions)
-        matrix = clip_transform(self._reader.track.points5[rows], self._image_size)
+        meta, size = self._reader.meta, self._image_size
+        matrices = frame_matrices(
+            self._alignment, self._reader.track, rows, (meta.height, meta.width), size
+        )
         crops = [self._crops[p] for p in positions]
-        return warp_crops(crops, self._reader.crop_boxes[rows], matrix, self._image_size)
+        return warp_crops(crops, self._reader.crop_boxes[rows], matrices, size)
 
 
 def _clip_score(

@@ -142,15 +142,16 @@ def crop_matrices(matrix: NDArray[np.floating[Any]], origins: NDArray[Any]) -> N
     """Take the place of each crop into a transform of source pixels.
 
     Args:
-        matrix: Maps source pixels to the aligned picture, shape (2, 3).
+        matrix: Maps source pixels to the aligned picture, shape (2, 3), or (T, 2, 3) with one
+            for each crop.
         origins: Left and top of each crop in source pixels, shape (T, 2).
 
     Returns:
         Map the pixels of each crop to the aligned picture, shape (T, 2, 3), float64.
     """
     origins = np.asarray(origins, np.float64)
-    matrices = np.repeat(np.asarray(matrix, np.float64)[None], len(origins), axis=0)
-    matrices[:, :, 2] += origins @ matrices[0, :, :2].T
+    matrices = np.array(np.broadcast_to(matrix, (len(origins), 2, 3)), np.float64)
+    matrices[:, :, 2] += (matrices[:, :, :2] @ origins[:, :, None])[..., 0]
     return matrices
 
 
@@ -165,7 +166,8 @@ def warp_crops(
     Args:
         crops: One RGB picture for each of T frames, each (h, w, 3), uint8.
         crop_boxes: x0 y0 x1 y1 of the crops in source pixels, shape (T, 4).
-        matrix: Maps source pixels to the aligned picture, shape (2, 3); may hold a mirror image.
+        matrix: Maps source pixels to the aligned picture, shape (2, 3) or (T, 2, 3); may hold a
+            mirror image.
         image_size: Height and width of the aligned picture in pixels.
 
     Returns:
@@ -193,12 +195,13 @@ def transform_points(
     """Move points along with the picture.
 
     Args:
-        points: (x, y), shape (..., 2).
-        matrix: Shape (2, 3).
+        points: (x, y), shape (..., 2); (T, K, 2) where each frame has its matrix.
+        matrix: Shape (2, 3) or (T, 2, 3).
 
     Returns:
         Shape (..., 2), float32.
     """
     matrix = np.asarray(matrix, np.float64)
-    moved = np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    shift = matrix[:, None, :, 2] if matrix.ndim == 3 else matrix[:, 2]
+    moved = np.asarray(points, np.float64) @ matrix[..., :2].swapaxes(-1, -2) + shift
     return np.asarray(moved, np.float32)

@@ -233,6 +233,21 @@ def test_a_split_table_overrides_the_manifest(root: Path, tmp_path: Path) -> Non
     assert len(batches(other.train_dataloader())) == 1
 
 
+def test_the_alignment_reaches_both_loaders(root: Path) -> None:
+    clips = {}
+    for alignment in ("clip", "box"):
+        data = VideoDataModule(
+            root, num_frames=4, image_size=32, batch_size=2, num_workers=0, alignment=alignment
+        )
+        data.setup("fit")
+        loaders = (data.train_dataloader(), data.val_dataloader())
+        clips[alignment] = [next(iter(loader))["clip"] for loader in loaders]
+    for one, other in zip(clips["clip"], clips["box"], strict=True):
+        assert not one.equal(other)
+    with pytest.raises(DataError, match="no alignment is called 'dlib'"):
+        VideoDataModule(root, alignment="dlib")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("header", "line", "message"),
     [

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from datamodules.clip_sampling import mirror_padding_index
@@ -120,6 +121,20 @@ def test_stride_1_is_the_mean_over_all_windows(video: Path, run: Path, tmp_path:
         assert track["frames"]["score"][5] == pytest.approx(probs[2:6].mean(), abs=2e-6)
     first, second = report["tracks"]
     assert first["score"] != pytest.approx(second["score"], abs=1e-6)
+
+
+def test_clips_are_aligned_as_in_training(video: Path, run: Path, tmp_path: Path) -> None:
+    give_faces(video, {LEFT: range(40)})
+    other = Path(shutil.copytree(run, tmp_path / "run"))
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    config["data"].setdefault("init_args", {})["alignment"] = "box"
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    boxes, clips = (score(video, r, tmp_path / f"out{r is run}") for r in (other, run))
+    assert boxes["settings"]["alignment"] == "box"
+    assert clips["settings"]["alignment"] == "clip"
+    one, two = ([clip["score"] for clip in r["tracks"][0]["clips"]] for r in (boxes, clips))
+    assert len(one) == len(two)
+    assert one != two
 
 
 def test_a_short_track_is_mirrored(tmp_path: Path, run: Path) -> None:
