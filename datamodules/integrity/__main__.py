@@ -64,11 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fast", action="store_true", help="no checksums of crops, no decoding of whole videos"
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes (default: one per core)")
     parser.add_argument(
-        "--max-distance", type=int, help="bits of 255 by which near-duplicates may differ (48)"
+        "--workers", type=_count, default=0, help="processes (default: one per core)"
+    )
+    parser.add_argument(
+        "--max-distance", type=_count, help="bits of 255 by which near-duplicates may differ (48)"
     )
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"takes a whole number from 0 on, not '{text}'")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:

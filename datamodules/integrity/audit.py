@@ -61,6 +61,11 @@ class _Found:
     parts: list[list[int]]
     leaks: list[Component]
 
+    @property
+    def digests(self) -> list[str]:
+        """Digests of all tracks that can be read."""
+        return [digest for result in self.results for digest in result.digests]
+
 
 def audit(
     manifest: str,
@@ -143,7 +148,7 @@ def _read_info(root: DataRoot) -> tuple[dict[str, Any] | None, list[Finding]]:
         return None, [error("store", f"{INFO_NAME} is damaged ({reason}); no track is checked")]
     if version != FORMAT_VERSION:
         note = f"is of format {version}, this program reads {FORMAT_VERSION}; no track is checked"
-        return None, [error("store", f"the store {note}: run `make data` again")]
+        return None, [error("store", f"{note}: run `make data` again")]
     return dict(info), []
 
 
@@ -156,12 +161,12 @@ def _run(
 ) -> list[VideoCheck]:
     """Check all videos; one that breaks its worker is a fault of its own."""
     if all(task.store is None and task.raw is None for task in tasks):
-        return [VideoCheck([], []) for _ in tasks]
+        return [VideoCheck([], [], []) for _ in tasks]
     results: dict[int, VideoCheck] = {}
     tell(0, len(tasks))
     for position, result in run_all(check_video, tasks, num_workers):
         if isinstance(result, str):
-            result = VideoCheck([f"cannot be checked ({result})"], [])
+            result = VideoCheck([f"cannot be checked ({result})"], [], [])
         results[position] = result
         tell(len(results), len(tasks))
     return [results[position] for position in range(len(tasks))]
@@ -180,7 +185,7 @@ def _judged(found: _Found, store: DataRoot | None, max_distance: int | None) -> 
         *_near_findings(found, max_distance),
         *count_findings(found.records),
         *([] if store is None else _orphans(store, found.records)),
-        *([] if store is None else card_findings(store, found.records)),
+        *([] if store is None else card_findings(store, found.digests)),
     ]
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.atomic import write_text_atomically
 from datamodules.errors import DataError
-from datamodules.integrity.counts import CLASSES, STATUSES, count_findings, loss_shares
+from datamodules.integrity.counts import STATUSES, class_name, count_findings, loss_shares
 from datamodules.integrity.findings import Finding, error, warning
 from datamodules.integrity.video_check import track_digest
 from datamodules.manifest import manifest_hash, read_manifest
@@ -115,12 +115,12 @@ def write_data_card(folder: Path) -> None:
         write_text_atomically(folder / name, text)
 
 
-def card_findings(root: DataRoot, records: Sequence[VideoRecord]) -> list[Finding]:
+def card_findings(root: DataRoot, digests: Iterable[str]) -> list[Finding]:
     """Compare a folder with the card that lies in it.
 
     Args:
         root: The prepared folder.
-        records: Its videos.
+        digests: Of its tracks, as `track_digest` gives them.
 
     Returns:
         A warning if there is no card, an error if it describes other tracks.
@@ -129,9 +129,8 @@ def card_findings(root: DataRoot, records: Sequence[VideoRecord]) -> list[Findin
         return [warning("data card", f"there is no {CARD_NAME}; `make data-card` writes one")]
     try:
         known = _read_json(root.local(CARD_NAME), "").get("store_hash")
-        digests = [track_digest(root.local(t))[0] for record in records for t in record.tracks]
-    except DataError as reason:
-        return [error("data card", f"cannot be compared: {str(reason).replace(f'{root}/', '')}")]
+    except DataError:
+        return [error("data card", f"{CARD_NAME} cannot be read; `make data-card` writes another")]
     if known == _joined_hash(digests):
         return []
     return [error("data card", "describes other tracks than there are (store_hash differs)")]
@@ -238,8 +237,8 @@ def _joined_hash(digests: Iterable[str]) -> str:
 def _videos(records: Sequence[VideoRecord]) -> dict[str, dict[str, int]]:
     """Count the videos by class, method, compression, split and status."""
     kinds: dict[str, list[str]] = {
-        "class": [CLASSES[r.label] for r in records],
-        "method": [r.method or CLASSES[r.label] for r in records],
+        "class": [class_name(r) for r in records],
+        "method": [r.method or class_name(r) for r in records],
         "compression": [r.compression or "unknown" for r in records],
         "split": [r.split for r in records],
         "status": [r.status for r in records],
@@ -262,7 +261,7 @@ def _face_sizes(tracks: Sequence[tuple[VideoRecord, Mapping[str, Any]]]) -> dict
     for record, about in tracks:
         size = about.get("figures", {}).get("face_px")
         if size is not None:
-            sizes[CLASSES[record.label]].append(float(size))
+            sizes[class_name(record)].append(float(size))
     return {name: round(sorted(found)[len(found) // 2], 1) for name, found in sizes.items()}
 
 
@@ -270,8 +269,7 @@ def _limits(records: Sequence[VideoRecord]) -> list[str]:
     """Say what a user of the data should know."""
     lines = []
     for name, share in loss_shares(records).items():
-        label = CLASSES.index(name)
-        statuses = Counter(str(r.status) for r in records if r.label == label)
+        statuses = Counter(str(r.status) for r in records if class_name(r) == name)
         told = ", ".join(f"{statuses[s]} {s}" for s in STATUSES if s != "ok")
         lines.append(f"{name}: {100 * share:.1f} % of {statuses.total()} videos lost ({told})")
     several = sum(len(record.tracks) > 1 for record in records)

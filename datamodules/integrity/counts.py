@@ -48,13 +48,13 @@ def count_tables(records: Sequence[VideoRecord]) -> list[Table]:
         Tables of videos by split, and one of the classes by status.
     """
     kinds: dict[str, Callable[[VideoRecord], str]] = {
-        "class": _class,
+        "class": class_name,
         "method": lambda r: r.method or ("real" if r.label == 0 else "unknown"),
         "compression": lambda r: r.compression or "unknown",
         "data set": lambda r: r.dataset,
     }
     tables = [_by_split(name, records, key) for name, key in kinds.items()]
-    statuses = Counter((_class(r), str(r.status)) for r in records)
+    statuses = Counter((class_name(r), str(r.status)) for r in records)
     rows = tuple((name, tuple(statuses[name, s] for s in STATUSES)) for name in CLASSES)
     columns = ("class", *(status.replace("_", " ") for status in STATUSES))
     return [*tables, Table("Videos by what was found in them", columns, rows)]
@@ -82,12 +82,13 @@ def loss_shares(records: Sequence[VideoRecord]) -> dict[str, float]:
     Returns:
         Share in 0..1 by class; 0 for a class without videos.
     """
-    total = Counter(_class(r) for r in records)
-    lost = Counter(_class(r) for r in records if r.status != "ok")
+    total = Counter(class_name(r) for r in records)
+    lost = Counter(class_name(r) for r in records if r.status != "ok")
     return {name: lost[name] / max(1, total[name]) for name in CLASSES}
 
 
-def _class(record: VideoRecord) -> str:
+def class_name(record: VideoRecord) -> str:
+    """Name the class of a video; one that is none by its number."""
     return CLASSES[record.label] if record.label in (0, 1) else str(record.label)
 
 
@@ -131,7 +132,7 @@ def _losses(records: Sequence[VideoRecord]) -> list[Finding]:
     if unreadable:
         found.append(warning("status", f"{len(unreadable)} unreadable video(s)", *unreadable))
     shares = loss_shares(records)
-    if len({_class(r) for r in records}) > 1 and abs(shares["real"] - shares["fake"]) > (
+    if len({class_name(r) for r in records}) > 1 and abs(shares["real"] - shares["fake"]) > (
         MAX_LOSS_GAP
     ):
         told = " and ".join(f"{100 * share:.0f} % of the {n}" for n, share in shares.items())

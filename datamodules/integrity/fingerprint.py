@@ -118,7 +118,8 @@ def near_pairs(
     """Find near-duplicates that lie in different parts.
 
     All pairs are compared by the hash of their mean pictures, in blocks of one matrix product
-    each, and only those that are roughly alike frame by frame: a minute for 100,000 tracks.
+    each, and only those that are roughly alike frame by frame. Measured on two cores: 8 s for
+    20,000 tracks, which makes about four minutes for 100,000 [ours].
 
     Args:
         prints: Hashes of N tracks, shape (N, 1 + NUM_FRAMES, 32), uint8.

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 TEXT_NAME = "check.md"
 JSON_NAME = "check.json"
+#: What to do about what a check finds.
+REMEDIES = {
+    "leak": "-> give all videos that hang together one split, or leave some out",
+    "near-duplicate": "-> look at both: give them one group and split, or leave one out",
+    "labels": "-> leave the file out, or under one label",
+    "files": "-> run `make data` again for damaged tracks; copy changed raw files again",
+}
 #: Findings of one check that the screen shows; the report holds all. [ours]
 _MAX_SHOWN = 10
 
@@ -26,16 +33,22 @@ def screen_lines(audit: Audit) -> list[str]:
     lines = [f"{audit.num_videos} videos, {audit.num_tracks} tracks", ""]
     for table in audit.tables:
         lines += [*_columns(table), ""]
-    shown: dict[tuple[str, str], int] = {}
-    for finding in audit.findings:
-        kind = (finding.level, finding.check)
-        shown[kind] = shown.get(kind, 0) + 1
-        if shown[kind] <= _MAX_SHOWN:
-            lines.append(f"{finding.level.upper():8}{finding.check}: {finding.line}")
-    for (level, check), count in shown.items():
-        if count > _MAX_SHOWN:
-            lines.append(f"{level.upper():8}{check}: {count - _MAX_SHOWN} more, see {TEXT_NAME}")
+    for (level, check), found in _by_kind(audit).items():
+        start = f"{level.upper():8}{check}: "
+        lines += [f"{start}{finding.line}" for finding in found[:_MAX_SHOWN]]
+        if len(found) > _MAX_SHOWN:
+            lines.append(f"{start}{len(found) - _MAX_SHOWN} more, see {TEXT_NAME}")
+        if check in REMEDIES:
+            lines.append(f"{'':8}{REMEDIES[check]}")
     return [*lines, verdict(audit)]
+
+
+def _by_kind(audit: Audit) -> dict[tuple[str, str], list[Finding]]:
+    """Collect findings by level and check, in the order of the first of each."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for finding in audit.findings:
+        kinds.setdefault((finding.level, finding.check), []).append(finding)
+    return kinds
 
 
 def verdict(audit: Audit) -> str:
@@ -67,9 +80,16 @@ def _markdown(audit: Audit) -> str:
     lines += [f"{audit.num_videos} videos, {audit.num_tracks} tracks. Checked:", ""]
     lines += [*(f"- {line}" for line in audit.checked), ""]
     for level, title in (("error", "Errors"), ("warning", "Warnings")):
-        found = [finding for finding in audit.findings if finding.level == level]
-        lines += [f"## {title}", "", *(_entry(finding) for finding in found)]
-        lines += ["" if found else "None.\n"]
+        lines += [f"## {title}", ""]
+        kinds = {check: found for (of, check), found in _by_kind(audit).items() if of == level}
+        for check, found in kinds.items():
+            remedy = REMEDIES.get(check, "").removeprefix("-> ")
+            lines += [
+                f"### {check} ({len(found)})",
+                *(["", f"What to do: {remedy}."] * bool(remedy)),
+            ]
+            lines += ["", *(_entry(finding) for finding in found), ""]
+        lines += [] if kinds else ["None.", ""]
     lines += ["## Splits", ""]
     lines += [f"{audit.num_components} groups of videos hang together by identity, source,"]
     lines += [f"footage or file; {len(audit.leaks)} of them lie in several splits.", ""]
@@ -85,7 +105,7 @@ def _markdown(audit: Audit) -> str:
 
 def _entry(finding: Finding) -> str:
     items = "".join(f"\n    - `{item}`" for item in finding.items)
-    return f"- {finding.check}: {finding.message}{':' if items else ''}{items}"
+    return f"- {finding.message}{':' if items else ''}{items}"
 
 
 def _table(table: Table) -> list[str]:

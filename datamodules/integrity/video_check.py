@@ -49,10 +49,12 @@ class VideoCheck:
     Attributes:
         faults: What is wrong with it, one line each.
         prints: Fingerprint of each track that shows something.
+        digests: Of each track that can be read, as `track_digest` gives it.
     """
 
     faults: list[str]
     prints: list[NDArray[np.uint8]]
+    digests: list[str]
 
 
 def check_video(task: VideoTask) -> VideoCheck:
@@ -66,9 +68,14 @@ def check_video(task: VideoTask) -> VideoCheck:
     """
     faults: list[str] = []
     prints: list[NDArray[np.uint8]] = []
+    digests: list[str] = []
     if task.store is not None:
         for path in task.record.tracks:
+            if task.store.size(path) < 0:
+                faults.append(f"{path}: is missing")
+                continue
             try:
+                digests.append(track_digest(task.store.local(path))[0])
                 prints += _check_track(task, task.store, path, faults)
             except (DataError, OSError, ValueError) as reason:
                 faults.append(_fault(path, str(reason), task.store))
@@ -77,7 +84,7 @@ def check_video(task: VideoTask) -> VideoCheck:
             faults += _source_faults(task.record, task.raw, task.fast)
         except (DataError, OSError, ValueError) as reason:
             faults.append(_fault(task.record.path, str(reason), task.raw))
-    return VideoCheck(faults, prints)
+    return VideoCheck(faults, prints, digests)
 
 
 def track_digest(path: Path) -> tuple[str, dict[str, Any]]:
@@ -110,9 +117,6 @@ def _check_track(
     from datamodules.integrity.fingerprint import fingerprint
     from datamodules.preprocess.store import TrackReader
 
-    if store.size(path) < 0:
-        faults.append(f"{path}: is missing")
-        return []
     with closing(TrackReader(store.local(path))) as reader:
         faults += [f"{path}: {reason}" for reason in _origin_faults(task, reader)]
         faults += [f"{path}: {reason}" for reason in _point_faults(task.record, reader)]

@@ -96,7 +96,7 @@ def test_a_cut_track_does_not_stop_the_rest(store: Path) -> None:
     (store / missing.tracks[0]).unlink()
     found = checked(store)
     assert len(found) == 2
-    assert "is damaged" in found[0]
+    assert "cannot be read (File is not a zip file)" in found[0]
     assert str(store) not in found[0]
     assert found[1].endswith("is missing")
 
