@@ -29,20 +29,24 @@ LABELS: dict[str, str | None] = {
     "DFDC_Real": None,
     "DFDC_Fake": "DFDC",
     "DF_real": None,
-    "DF_fake": "DeeperForensics",
+    "DF_fake": "end_to_end",
     "UADFV_Real": None,
-    "UADFV_Fake": "UADFV",
+    "UADFV_Fake": "FakeApp",
     "roop_Real": None,
     "roop_Fake": "roop",
 }
-#: Methods of DF40, as its folders, files and labels spell them.
+#: Methods of DF40 that make or edit single pictures.
+STILL_METHODS = (
+    *("VQGAN", "StyleGAN2", "StyleGAN3", "StyleGANXL", "sd2.1", "ddim", "rddm", "PixArt"),
+    *("DiT", "SiT", "MidJourney", "whichfaceisreal", "whichisreal"),
+    *("stargan", "starganv2", "styleclip", "e4e", "CollabDiff"),
+)
+#: All methods of DF40, as its folders, files and labels spell them.
 DF40_METHODS = (
     *("fsgan", "faceswap", "simswap", "inswap", "blendface", "uniface", "mobileswap", "e4s"),
     *("facedancer", "deepfacelab", "fomm", "facevid2vid", "wav2lip", "MRAA", "one_shot_free"),
     *("pirender", "tpsm", "lia", "danet", "sadtalker", "mcnet", "heygen", "hyperreenact"),
-    *("VQGAN", "StyleGAN2", "StyleGAN3", "StyleGANXL", "sd2.1", "ddim", "rddm", "PixArt"),
-    *("DiT", "SiT", "MidJourney", "whichfaceisreal", "whichisreal"),
-    *("stargan", "starganv2", "styleclip", "e4e", "CollabDiff"),
+    *STILL_METHODS,
 )
 #: Labels of DF40 that hold several methods; which one a video is of, its path tells.
 JOINT = ("FSAll", "FRAll", "EFSAll", "DF40_train", "DF40")

@@ -88,6 +88,7 @@ LAYOUTS: dict[str, Layout] = {
         f"{_HERE}.deepfakebench:read_bench",
         ("json", "subsets", "compression", "keep_apart", "resplit"),
     ),
+    "df40": Layout("DF40 by its folders", f"{_HERE}.df40:read_df40", ("subsets", "keep_apart")),
 }
 _FLAGS = {
     "manifest": "--csv",
