@@ -10,7 +10,7 @@ frequencies, so it is looked for as well at no cost.
 Measured [ours] on 248 real talking-face videos and published forgeries of 142 identities, with the
 limit of 48 bits: of 116 pairs of the same footage (a real video and its fakes, or two fakes of it)
 116 are found, farthest 42 bits; of 18 videos each re-encoded at CRF 35, made 10 % brighter, cropped
-by 7 %, halved in size, cut to other frames, mirrored, and mirrored, cropped and cut at once, 126 of
+by 6 %, halved in size, cut to other frames, mirrored, and mirrored, cropped and cut at once, 126 of
 126, farthest 35; of 63,595 pairs of different identities none is taken for a duplicate (at most
 1 in 20,000 with 95 % confidence), nearest 52 bits.
 """
