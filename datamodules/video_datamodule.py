@@ -40,7 +40,7 @@ class VideoDataModule(LightningDataModule):
     Samplers cut their shares by rank themselves (`use_distributed_sampler: false`).
 
     Args:
-        root: The prepared folder, as `make data` writes it.
+        root: The prepared folder, as `make data` writes it, or its URL as `s3://bucket/prefix`.
         num_frames: Frames in a clip (T).
         image_size: Height and width of a clip in pixels.
         batch_size: Training clips in a batch of one process.
@@ -66,7 +66,7 @@ class VideoDataModule(LightningDataModule):
 
     def __init__(
         self,
-        root: Path | None = None,
+        root: str | Path | None = None,
         num_frames: int = 32,
         image_size: int = 224,
         batch_size: int = 16,
@@ -249,7 +249,7 @@ class VideoDataModule(LightningDataModule):
     def _open(self) -> None:
         if self.root is None:
             raise DataError("no data: give ROOT=<prepared folder>, made by `make data`")
-        self._store = PreparedStore(Path(self.root))
+        self._store = PreparedStore(self.root)
         self.records = self._store.records
         if self.split_csv is not None:
             self.records = apply_split_csv(self.records, Path(self.split_csv))

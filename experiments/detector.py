@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from datamodules.errors import DataError
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
-from datamodules.preprocess.store import INFO_NAME
+from datamodules.preprocess.store import read_prepared_info
 from datamodules.schema import normalise_clip
 from experiments.errors import UsageError, parser_reason
 from lightning_modules import ForgeryModule
@@ -82,10 +82,10 @@ class Detector:
         """Face backend and version of the data it was trained on, None where they are gone."""
         root = (self.data.get("init_args") or {}).get("root")
         try:
-            about = json.loads((Path(str(root)) / INFO_NAME).read_text(encoding="utf-8"))
-            return f"{about['backend']} {about['backend_version']}"
-        except (OSError, TypeError, ValueError, KeyError):
+            about = read_prepared_info(str(root))
+        except DataError:
             return None
+        return f"{about.backend} {about.backend_version}"
 
     def score_clips(self, clips: NDArray[np.uint8] | Tensor) -> Tensor:
         """Score aligned clips.

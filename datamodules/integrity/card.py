@@ -48,11 +48,14 @@ _OPTIONS = {
 }
 
 
-def data_card(root: DataRoot) -> dict[str, Any]:
+def data_card(
+    root: DataRoot, known: Mapping[str, tuple[str, dict[str, Any]]] | None = None
+) -> dict[str, Any]:
     """Describe a prepared folder.
 
     Args:
         root: The folder.
+        known: What `track_digest` gave for its tracks, by path; read unless given.
 
     Returns:
         JSON values. `store_hash` is the SHA-256 over the digests of all tracks, one a line and
@@ -64,9 +67,8 @@ def data_card(root: DataRoot) -> dict[str, Any]:
     """
     records = read_manifest(root.local(MANIFEST_NAME))
     info = _read_json(root.local(INFO_NAME), "a prepared folder has one")
-    tracks = [
-        (record, *track_digest(root.local(track))) for record in records for track in record.tracks
-    ]
+    names = [(record, track) for record in records for track in record.tracks]
+    tracks = [(record, *(known[t] if known else _digest(root, t))) for record, t in names]
     parameters = dict(info.get("parameters", {}))
     store_hash = _joined_hash(digest for _, digest, _ in tracks)
     return {
@@ -253,6 +255,11 @@ def _faces(info: Mapping[str, Any]) -> dict[str, Any]:
     used = [entry for entry in CATALOG if entry.sha256[:8] in version.split("-")]
     weights = {entry.name: {"sha256": entry.sha256, "licence": entry.licence} for entry in used}
     return {"backend": info.get("backend"), "version": version, "weights": weights}
+
+
+def _digest(root: DataRoot, track: str) -> tuple[str, dict[str, Any]]:
+    with root.hold(track) as file:
+        return track_digest(file)
 
 
 def _face_sizes(tracks: Sequence[tuple[VideoRecord, Mapping[str, Any]]]) -> dict[str, float]:

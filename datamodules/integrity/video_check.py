@@ -75,8 +75,9 @@ def check_video(task: VideoTask) -> VideoCheck:
                 faults.append(f"{path}: is missing")
                 continue
             try:
-                digests.append(track_digest(task.store.local(path))[0])
-                prints += _check_track(task, task.store, path, faults)
+                with task.store.hold(path) as file:
+                    digests.append(track_digest(file)[0])
+                    prints += _check_track(task, task.store, path, faults)
             except (DataError, OSError, ValueError) as reason:
                 faults.append(_fault(path, str(reason), task.store))
     if task.raw is not None:
@@ -117,7 +118,7 @@ def _check_track(
     from datamodules.integrity.fingerprint import fingerprint
     from datamodules.preprocess.store import TrackReader
 
-    with closing(TrackReader(store.local(path))) as reader:
+    with store.hold(path) as file, closing(TrackReader(file)) as reader:
         faults += [f"{path}: {reason}" for reason in _origin_faults(task, reader)]
         faults += [f"{path}: {reason}" for reason in _point_faults(task.record, reader)]
         if not task.fast:
@@ -191,10 +192,14 @@ def _content_faults(reader: TrackReader) -> list[str]:
 
 def _source_faults(record: VideoRecord, raw: DataRoot, fast: bool) -> list[str]:
     """Compare a raw file with what the manifest says of it."""
+    with raw.hold(record.path) as path:
+        return _file_faults(record, path, fast)
+
+
+def _file_faults(record: VideoRecord, path: Path, fast: bool) -> list[str]:
     from datamodules.video.frames_reader import is_frames
     from datamodules.video.reader import file_sha256, probe_video
 
-    path = raw.local(record.path)
     if not path.exists():
         return [f"{record.path}: the raw file is missing"]
     if is_frames(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -10,6 +11,9 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from datamodules.preprocess.engine import ENGINES
+from datamodules.storage.cache import DEFAULT_GB, FOLDER_VARIABLE, SIZE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         arguments = _parser().parse_args(argv)
+        _set_cache(arguments)
         return _look(arguments) if arguments.list or arguments.layouts else _prepare(arguments)
     except (DataError, WeightsError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -67,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         names = dict.fromkeys([*more, f"--{name}", f"--{name.replace('-', '_')}"])
         parser.add_argument(*names, **options)  # type: ignore[arg-type]
 
-    add("dataset", "-d", type=Path, metavar="ROOT", help="folder of raw videos")
-    add("output", "-o", type=Path, metavar="OUT", help="prepared folder to make")
+    add("dataset", "-d", metavar="ROOT", help="raw videos: a folder, or s3://...")
+    add("output", "-o", metavar="OUT", help="folder or s3://... to prepare into")
     _add_layout_options(add)
     add(
         "backend",
@@ -90,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         help="whose faces are kept: of all, or of the main person of each shot (all)",
     )
     add("workers", type=_count, default=0, help="processes (default: one per core)")
+    add("engine", choices=ENGINES, default="local", help="who works: processes here, or dask")
+    add("address", help="of a dask scheduler, tcp://...; without it dask starts processes here")
+    add("cache", type=Path, help="folder for copies of files of s3:// (in ~/.cache)")
+    add("cache-gb", type=float, help=f"its size in gigabytes ({DEFAULT_GB:.0f})")
     add("limit", type=_count, default=0, help="prepare only so many videos, 0 for all (0)")
     return parser
 
@@ -171,6 +180,14 @@ def _read(arguments: argparse.Namespace) -> SourceFolder:
     return limited(source, arguments.limit)
 
 
+def _set_cache(arguments: argparse.Namespace) -> None:
+    """Put the options of the cache where all processes of this machine find them."""
+    if arguments.cache is not None:
+        os.environ[FOLDER_VARIABLE] = str(arguments.cache.resolve())
+    if arguments.cache_gb is not None:
+        os.environ[SIZE_VARIABLE] = str(arguments.cache_gb)
+
+
 def _prepare(arguments: argparse.Namespace) -> int:
     """Read the folder, prepare it, and say what came of it."""
     from joblib import cpu_count
@@ -179,6 +196,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from datamodules.preprocess.batch import prepare_folder
     from datamodules.preprocess.frame_choice import check_choice
     from datamodules.preprocess.prepare import PrepareOptions
+    from datamodules.preprocess.report import REPORT_NAME
 
     started = time.monotonic()
     if arguments.output is None:
@@ -199,12 +217,16 @@ def _prepare(arguments: argparse.Namespace) -> int:
     )
     workers = arguments.workers or cpu_count()
     with _progress() as tell:
-        done = prepare_folder(source, arguments.output, options, workers, tell)
+        done = prepare_folder(
+            *(source, arguments.output, options, workers, tell),
+            engine=arguments.engine,
+            address=arguments.address,
+        )
     _say(done, arguments.output, time.monotonic() - started)
     if not any(record.status == "ok" for record in done.records):
         raise DataError(
             f"none of the {len(done.records)} videos of {arguments.dataset} can be used; "
-            f"{arguments.output / 'report.csv'} says why"
+            f"{arguments.output}/{REPORT_NAME} says why"
         )
     return int(bool(done.failures))
 
@@ -235,23 +257,28 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
         yield tell
 
 
-def _say(done: Preparation, out: Path, seconds: float) -> None:
+def _say(done: Preparation, out: str, seconds: float) -> None:
     """Write the closing summary: what there is, where it is, and what to type next."""
     from datamodules.preprocess.report import REPORT_NAME, summary_lines
 
     lines = [*summary_lines(done.records), ""]
     took = f"{seconds / 60:.1f} min" if seconds > 60 else f"{seconds:.0f} s"
     lines.append(f"Took {took}; {done.num_kept} of the videos were there already.")
+    if done.changed:
+        lines.append(
+            f"{len(done.changed)} have changed since then and were prepared again, as "
+            f"{done.changed[0]}."
+        )
     failed = sorted(done.failures.items())
     if failed:
         lines.append(f"{len(failed)} failed and will be tried again by the next run:")
         lines += [f"  {path}: {reason}" for path, reason in failed[:_MAX_NAMED]]
     lines.append(
-        f"Prepared folder: {out}; every dropped frame, with its reason: {out / REPORT_NAME}"
+        f"Prepared folder: {out}; every dropped frame, with its reason: {out}/{REPORT_NAME}"
     )
     trained = {r.label for r in done.records if r.split == "train" and r.status == "ok"}
     if trained == {0, 1}:
-        lines.append(f"Next: make train EXP=ftcn_tt DATA=folder ROOT={shlex.quote(str(out))}")
+        lines.append(f"Next: make train EXP=ftcn_tt DATA=folder ROOT={shlex.quote(out)}")
     else:
         lines.append("No training with it yet: that needs real and fake videos in split train.")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -1,32 +1,33 @@
 """Many jobs on many processes: one that raises or dies does not take the others along.
 
 Every job leaves a file in a ledger as soon as it is done, so a run that is stopped in any way
-goes on where it was. A dead worker (a crash inside a decoder, or the system killing it for
-memory) breaks its pool; the jobs that were running then are run again, each alone, and one that
-dies alone as well is reported.
+goes on where it was. Two engines do the work, each in a file of its own: processes of this
+machine, or the workers of a dask cluster. Which of them it was cannot be told from the result.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from datamodules.atomic import write_text_atomically
+from datamodules.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Executor
-    from pathlib import Path
+    from contextlib import AbstractContextManager
+
+    from datamodules.storage.output import OutputRoot
 
 #: The disk takes no more: every further job would fail in the same way.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-#: Workers are processes; threads inside them would only compete.
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+#: How often a job that raises is run before it counts as failed: a shared disk or a bucket that
+#: stumbles once is no reason to lose a video, one that always raises costs little. [ours]
+MAX_TRIES = 3
+ENGINES = ("local", "dask")
+#: What is said of a job that killed its worker twice.
+DIED = "the worker process died, alone as well (a crash inside a library, or out of memory)"
 
 
 class DiskFullError(Exception):
@@ -56,45 +57,59 @@ class Outcome:
     Attributes:
         job: The job.
         result: What the work function returned, as JSON values; None if it failed.
-        failure: Why it failed, one line; empty if it did not. Failures do not go into the
-            ledger, so the next run tries again.
+        failure: Why it failed, one line; empty if it did not. The next run tries again.
         full: Whether it failed because the disk is full.
+        died: Whether it failed by killing its worker, which is not tried again and again.
     """
 
     job: Job
     result: dict[str, Any] | None
     failure: str = ""
     full: bool = False
+    died: bool = False
+
+
+class Engine(Protocol):
+    """Runs jobs somewhere."""
+
+    def run(
+        self, jobs: Sequence[Job], work: Callable[[Any], dict[str, Any]], ledger: Ledger
+    ) -> Iterator[Outcome]:
+        """Run every job once, those of a worker that died once more, each alone.
+
+        Args:
+            jobs: What to do; keys are unique.
+            work: Called with a job's task in a worker process; its result holds JSON values.
+            ledger: Takes the results; the workers write into it.
+
+        Yields:
+            The outcome of every job, in the order in which they end.
+
+        Raises:
+            DiskFullError: If the disk took no more, after the running jobs have ended.
+            DataError: If there is nobody left to do the work.
+        """
 
 
 class Ledger:
-    """A folder with one file per job: `KEY.start` while it runs, `KEY.json` when it is done.
+    """A folder with one file per job, `KEY.json`, written when the job is done or has failed.
 
     Args:
-        folder: Made when it is first written to.
+        root: The store it belongs to.
+        folder: Its place in the store; made when it is first written to.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, root: OutputRoot, folder: str = "ledger") -> None:
+        self._root = root
         self._folder = folder
-
-    def start(self, key: str) -> None:
-        """Mark a job as running."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / f"{key}.start").touch()
-
-    def end(self, key: str) -> None:
-        """Mark a job as no longer running."""
-        (self._folder / f"{key}.start").unlink(missing_ok=True)
-
-    def running(self, jobs: Iterable[Job]) -> list[Job]:
-        """Tell which jobs were started and did not end."""
-        return [job for job in jobs if (self._folder / f"{job.key}.start").exists()]
 
     def write(self, job: Job, result: dict[str, Any]) -> None:
         """Keep a result, wholly or not at all."""
-        entry = {"fingerprint": job.fingerprint, "result": result}
-        text = json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False)
-        write_text_atomically(self._folder / f"{job.key}.json", text + "\n")
+        self._write(job, {"result": result})
+
+    def write_failure(self, job: Job, failure: str) -> None:
+        """Keep why a job failed; it counts as not done."""
+        self._write(job, {"failure": failure})
 
     def read(self, job: Job) -> dict[str, Any] | None:
         """Find the result of a job.
@@ -105,166 +120,135 @@ class Ledger:
         Returns:
             The result; None if there is none, or one that was made of something else.
         """
-        try:
-            text = (self._folder / f"{job.key}.json").read_text(encoding="utf-8")
-            entry = json.loads(text)
-            if entry["fingerprint"] != json.loads(json.dumps(job.fingerprint)):
-                return None
-            return dict(entry["result"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return self.read_all([job]).get(job.key)
 
-    def forget_started(self) -> None:
-        """Drop the marks of a run that was stopped."""
-        for path in self._folder.glob("*.start"):
-            path.unlink(missing_ok=True)
+    def read_all(self, jobs: Iterable[Job]) -> dict[str, dict[str, Any]]:
+        """Find the results of many jobs, by key; see `read`."""
+        jobs = list(jobs)
+        texts = self._root.read_all([self._path(job) for job in jobs])
+        results = {job.key: _result(texts.get(self._path(job)), job) for job in jobs}
+        return {key: result for key, result in results.items() if result is not None}
+
+    def drop(self, jobs: Iterable[Job]) -> None:
+        """Forget what is known of jobs, since they are about to be done again."""
+        self._root.remove([self._path(job) for job in jobs])
+
+    def _write(self, job: Job, content: dict[str, Any]) -> None:
+        entry = {"fingerprint": job.fingerprint, **content}
+        text = json.dumps(entry, indent=1, sort_keys=True, ensure_ascii=False)
+        self._root.write(self._path(job), f"{text}\n".encode())
+
+    def _path(self, job: Job) -> str:
+        return f"{self._folder}/{job.key}.json"
+
+
+def _result(text: bytes | None, job: Job) -> dict[str, Any] | None:
+    """Read one entry of the ledger."""
+    try:
+        entry = json.loads(text or b"")
+        if entry["fingerprint"] != json.loads(json.dumps(job.fingerprint)):
+            return None
+        return dict(entry["result"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def open_engine(
+    name: str, num_workers: int, address: str | None = None
+) -> AbstractContextManager[Engine]:
+    """Make an engine, to be used inside `with`.
+
+    Args:
+        name: `local`: processes of this machine; `dask`: the workers of a dask cluster.
+        num_workers: Processes at once on this machine; not used where a scheduler is given.
+        address: Of the dask scheduler, for example `tcp://node1:8786`. Without it a cluster is
+            started on this machine.
+
+    Returns:
+        The engine.
+
+    Raises:
+        DataError: If there is no such engine, or an address for one that takes none.
+    """
+    # Imported here, so that one engine does not pull in the libraries of the other.
+    if name == "dask":
+        from datamodules.preprocess.engine_dask import dask_engine
+
+        return dask_engine(num_workers, address)
+    if name != "local":
+        raise DataError(f"no engine is called {name!r}; there are {', '.join(ENGINES)}")
+    if address:
+        raise DataError(f"the address {address} is for ENGINE=dask; local takes none")
+    from datamodules.preprocess.engine_local import local_engine
+
+    return local_engine(num_workers)
 
 
 def run_jobs(
     jobs: Sequence[Job],
     work: Callable[[Any], dict[str, Any]],
     ledger: Ledger,
-    num_workers: int,
+    engine: Engine,
 ) -> Iterator[Outcome]:
-    """Run jobs in worker processes.
+    """Run jobs; those that raise are tried again when all others are done.
 
     Args:
         jobs: What to do; keys are unique.
         work: Called with a job's task in a worker process; its result holds JSON values.
-        ledger: Takes the results.
-        num_workers: Processes at once.
+        ledger: Takes the results, and why the others failed.
+        engine: Where to run them.
 
     Yields:
         The outcome of every job, in the order in which they end.
 
     Raises:
         DiskFullError: If the disk took no more, after the running jobs have ended.
+        DataError: If there is nobody left to do the work.
     """
-    ledger.forget_started()
-    pending = {job.key: job for job in jobs}
-    while pending:
-        survived = False
-        for outcome in _run_pool(list(pending.values()), work, ledger, num_workers):
-            if outcome is None:
-                survived = True
-            else:
-                yield _unless_full(outcome, pending)
-        if survived:
+    # What is in the ledger from now on was done in this run.
+    ledger.drop(jobs)
+    left = list(jobs)
+    for tries_left in reversed(range(MAX_TRIES)):
+        again = []
+        for outcome in engine.run(left, work, ledger):
+            if outcome.result is None and tries_left and not outcome.died:
+                again.append(outcome.job)
+                continue
+            if outcome.result is None:
+                ledger.write_failure(outcome.job, outcome.failure)
+            yield outcome
+        if not again:
             return
-        suspects = ledger.running(pending.values())
-        # Results of which the broken pool did not tell any more.
-        for job in list(pending.values()):
-            result = ledger.read(job)
-            if result is not None and job not in suspects:
-                yield _unless_full(Outcome(job, result), pending)
-        for job in suspects or list(pending.values())[:1]:
-            yield _unless_full(_run_alone(job, work, ledger), pending)
+        left = again
 
 
-def _unless_full(outcome: Outcome, pending: dict[str, Job]) -> Outcome:
-    """Strike a job off the list; stop at the first that finds the disk full."""
-    pending.pop(outcome.job.key)
-    if outcome.full:
-        raise DiskFullError(outcome.failure)
-    return outcome
+def run_job(job: Job, work: Callable[[Any], dict[str, Any]], ledger: Ledger) -> Outcome:
+    """Do one job; runs in a worker process.
 
+    Args:
+        job: The job.
+        work: Called with its task.
+        ledger: Takes the result.
 
-def _run_alone(job: Job, work: Callable[[Any], dict[str, Any]], ledger: Ledger) -> Outcome:
-    """Run a job that may have killed its worker, with nobody beside it."""
-    ledger.end(job.key)
-    outcomes = [outcome for outcome in _run_pool([job], work, ledger, 1) if outcome is not None]
-    if outcomes:
-        return outcomes[0]
-    ledger.end(job.key)
-    reason = "the worker process died, alone as well (a crash inside a library, or out of memory)"
-    return Outcome(job, None, reason)
-
-
-def _run_pool(
-    jobs: Sequence[Job],
-    work: Callable[[Any], dict[str, Any]],
-    ledger: Ledger,
-    num_workers: int,
-) -> Iterator[Outcome | None]:
-    """Run jobs until all are done or a worker dies.
-
-    Yields:
-        Outcomes; at the end None, unless a worker died.
+    Returns:
+        How it ended; errors become a failure.
     """
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
-    # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
-    pool = get_reusable_executor(max_workers=num_workers, env=_ONE_THREAD)
-    finished = False
     try:
-        yield from _dispatch(pool, jobs, work, ledger, 2 * num_workers)
-        finished = True
-        yield None
-    except BrokenProcessPool:
-        return
-    finally:
-        if not finished:
-            # Nobody may be writing any more when the next pool, or a clean-up, begins.
-            pool.shutdown(wait=True, kill_workers=True)
-
-
-def _dispatch(
-    pool: Executor,
-    jobs: Sequence[Job],
-    work: Callable[[Any], dict[str, Any]],
-    ledger: Ledger,
-    most_at_once: int,
-) -> Iterator[Outcome]:
-    """Hand out jobs, a few ahead of the workers; when the disk is full, no more of them."""
-    left = iter(jobs)
-    first = [pool.submit(_run_job, job, work, ledger) for job in islice(left, most_at_once)]
-    running, full = set(first), None
-    while running:
-        done, running = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            outcome = future.result()
-            full = outcome if outcome.full else full
-            for job in islice(left, 0 if full else 1):
-                running.add(pool.submit(_run_job, job, work, ledger))
-            if not outcome.full:
-                yield outcome
-    if full:
-        yield full
-
-
-def _run_job(job: Job, work: Callable[[Any], dict[str, Any]], ledger: Ledger) -> Outcome:
-    """Do one job; runs in a worker process."""
-    try:
-        ledger.start(job.key)
+        # Done in this run already, by a worker that died before it could say so.
+        done = ledger.read(job)
+        if done is not None:
+            return Outcome(job, done)
         result = work(job.task)
         ledger.write(job, result)
         return Outcome(job, result)
     except OSError as error:
-        return Outcome(job, None, _one_line(error), full=error.errno in _NO_SPACE)
+        return Outcome(job, None, one_line(error), full=error.errno in _NO_SPACE)
     except Exception as error:
         # A video that breaks a library, or us, must not take the others along.
-        return Outcome(job, None, _one_line(error))
-    finally:
-        with suppress(OSError):
-            ledger.end(job.key)
+        return Outcome(job, None, one_line(error))
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
+    """Describe an error in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def remove_partial_files(folder: Path) -> int:
-    """Remove what a killed process had begun to write.
-
-    Args:
-        folder: Searched with everything below it; nobody else may be writing there.
-
-    Returns:
-        Number of files removed.
-    """
-    partial = list(folder.rglob(".*.partial"))
-    for path in partial:
-        path.unlink(missing_ok=True)
-    return len(partial)

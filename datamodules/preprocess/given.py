@@ -110,9 +110,14 @@ def find_faces(video: Path, folder: Path | None, root: Path | None) -> Path | No
     Returns:
         The file, or None if there is none.
     """
-    names = [f"{stem}.faces.{kind}" for stem in (video.name, video.stem) for kind in _KINDS]
     place = _place(video, folder, root)
+    names = face_names(video)
     return next((place / name for name in names if (place / name).is_file()), None)
+
+
+def face_names(video: Path) -> list[str]:
+    """List the names that the file of a video's given faces may have, the first one goes first."""
+    return [f"{stem}.faces.{kind}" for stem in (video.name, video.stem) for kind in _KINDS]
 
 
 def _place(video: Path, folder: Path | None, root: Path | None) -> Path:

@@ -222,7 +222,7 @@ class TrackReader:
         return DataError(f"{self.path} is damaged ({reason}); {REMEDY}")
 
 
-def wrong_version(path: Path, version: object) -> DataError:
+def wrong_version(path: Path | str, version: object) -> DataError:
     """Make the error for a file of another format."""
     readable = " and ".join(map(str, READABLE_VERSIONS))
     return DataError(

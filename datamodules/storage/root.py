@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from datamodules.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 
 class DataRoot(Protocol):
@@ -14,6 +20,10 @@ class DataRoot(Protocol):
 
     Paths are relative to it, in POSIX form. `str()` gives what a user would type.
     """
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this machine in which files lie; of a remote root only those that are held."""
 
     def files(self, below: str = "") -> list[str]:
         """List all files below a folder.
@@ -28,8 +38,14 @@ class DataRoot(Protocol):
     def size(self, path: str) -> int:
         """Tell the size of a file in bytes, -1 if there is none."""
 
+    def modified_ns(self, path: str) -> int:
+        """Tell when a file was last written, in ns since 1970, -1 if there is none."""
+
     def local(self, path: str) -> Path:
         """Give a local copy of a file, or of a folder with all files below it.
+
+        It stays for as long as this object does; for many large files, one after the other, take
+        `hold`.
 
         Args:
             path: The file or folder; the root itself if empty.
@@ -39,6 +55,33 @@ class DataRoot(Protocol):
 
         Raises:
             DataError: If it cannot be fetched.
+        """
+
+    def hold(self, path: str, sha256: str = "") -> AbstractContextManager[Path]:
+        """Give a local copy of a file, or of a folder, that stays until the block ends.
+
+        Args:
+            path: The file or folder.
+            sha256: What a remote file must have, 64 hexadecimal digits; not checked if empty.
+
+        Returns:
+            A context of where it lies; not necessarily there, if the root does not hold it either.
+
+        Raises:
+            DataError: If it cannot be fetched, or has another hash.
+        """
+
+    def read(self, path: str) -> bytes | None:
+        """Read a small file.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Its content; None if there is no such file.
+
+        Raises:
+            DataError: If it cannot be read.
         """
 
 
@@ -60,6 +103,11 @@ class LocalRoot:
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def folder(self) -> Path:
+        """The folder itself."""
+        return self.path
+
     def files(self, below: str = "") -> list[str]:
         """List all files below a folder, as `DataRoot.files` says; links are followed."""
         found = []
@@ -73,21 +121,50 @@ class LocalRoot:
         file = self.path / path
         return file.stat().st_size if file.is_file() else -1
 
+    def modified_ns(self, path: str) -> int:
+        """Tell when a file was last written, in ns since 1970, -1 if there is none."""
+        file = self.path / path
+        return file.stat().st_mtime_ns if file.is_file() else -1
+
     def local(self, path: str) -> Path:
         """Give the file itself."""
         return self.path / path
+
+    @contextmanager
+    def hold(self, path: str, sha256: str = "") -> Iterator[Path]:
+        """Give the file itself."""
+        yield self.path / path
+
+    def read(self, path: str) -> bytes | None:
+        """Read a small file, as `DataRoot.read` says."""
+        try:
+            return (self.path / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise DataError(f"{self.path / path} cannot be read ({error})") from error
+
+
+def is_url(place: str | Path) -> bool:
+    """Tell whether a user typed a URL, as `s3://bucket/prefix`, and not a folder."""
+    return isinstance(place, str) and re.match(r"[a-z][a-z0-9+.-]+://", place) is not None
 
 
 def open_root(place: str | Path) -> DataRoot:
     """Open a root by what a user typed.
 
     Args:
-        place: A folder.
+        place: A folder, or a URL as `s3://bucket/prefix`.
 
     Returns:
         The root.
 
     Raises:
-        DataError: If there is nothing there.
+        DataError: If there is nothing there, or the bucket cannot be reached.
     """
+    if is_url(place):
+        # Imported here: reading a folder needs no network library.
+        from datamodules.storage.remote import RemoteRoot
+
+        return RemoteRoot(str(place))
     return LocalRoot(Path(place))

@@ -311,6 +311,7 @@ def test_what_is_no_store_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no manifest\.jsonl; run `make data ROOT="):
         PreparedStore(tmp_path)
     (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.mp4").touch()
     with pytest.raises(DataError, match="holds raw videos"):
         PreparedStore(tmp_path)
 

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from datamodules.errors import DataError
 from datamodules.preprocess.engine import (
+    MAX_TRIES,
     DiskFullError,
     Job,
     Ledger,
     Outcome,
-    remove_partial_files,
+    open_engine,
     run_jobs,
 )
+from datamodules.storage.output import LocalOutput
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
@@ -26,10 +30,14 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     with (folder / f"{name}.tries").open("a") as file:
         file.write("x")
     kind = task.get("kind")
+    if kind == "raise_once" and (folder / f"{name}.tries").read_text() == "x":
+        raise OSError("for once")
     if kind == "raise":
         raise ValueError("this one\nraises")
     if kind == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "exit":
+        os._exit(1)
     if kind == "die_once" and (folder / f"{name}.tries").read_text() == "x":
         time.sleep(0.3)  # let a neighbour be in flight
         os._exit(1)
@@ -51,8 +59,14 @@ def make_jobs(folder: Path, kinds: dict[int, str], count: int, **more: Any) -> l
 
 
 def run(jobs: list[Job], folder: Path, num_workers: int) -> dict[str, Outcome]:
-    ledger = Ledger(folder / "ledger")
-    return {o.job.key: o for o in run_jobs(jobs, work, ledger, num_workers)}
+    ledger = Ledger(LocalOutput(folder))
+    with open_engine("local", num_workers) as engine:
+        return {o.job.key: o for o in run_jobs(jobs, work, ledger, engine)}
+
+
+def results_in(folder: Path) -> list[str]:
+    entries = {path.stem: json.loads(path.read_text()) for path in folder.glob("ledger/*.json")}
+    return sorted(key for key, entry in entries.items() if "result" in entry)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -66,8 +80,17 @@ def test_one_that_raises_and_one_that_kills_its_worker_leave_the_rest(
     assert outcomes["k3"].failure == "ValueError: this one raises"
     assert "died" in outcomes["k5"].failure
     assert (tmp_path / "n5.tries").read_text() == "xx"  # once beside others, once alone
-    assert not list((tmp_path / "ledger").glob("*.start"))
-    assert len(list((tmp_path / "ledger").glob("*.json"))) == 8
+    assert (tmp_path / "n3.tries").read_text() == "x" * MAX_TRIES
+    assert len(results_in(tmp_path)) == 8
+    failed = json.loads((tmp_path / "ledger" / "k3.json").read_text())
+    assert failed["failure"] == "ValueError: this one raises"
+
+
+def test_a_job_that_raises_once_is_tried_again(tmp_path: Path) -> None:
+    outcomes = run(make_jobs(tmp_path, {1: "raise_once"}, 3), tmp_path, 2)
+    assert all(outcome.result is not None for outcome in outcomes.values())
+    assert [(tmp_path / f"n{i}.tries").read_text() for i in range(3)] == ["x", "xx", "x"]
+    assert results_in(tmp_path) == ["k0", "k1", "k2"]
 
 
 def test_the_neighbour_of_a_dead_worker_is_run_again(tmp_path: Path) -> None:
@@ -88,12 +111,11 @@ def test_a_full_disk_stops_after_the_running_jobs(tmp_path: Path) -> None:
         run(jobs, tmp_path, 2)
     started = len(list(tmp_path.glob("*.tries")))
     assert 3 <= started < 20
-    assert len(list((tmp_path / "ledger").glob("*.json"))) == started - 1
-    assert not list((tmp_path / "ledger").glob("*.start"))
+    assert len(results_in(tmp_path)) == started - 1
 
 
 def test_ledger_keeps_results_of_the_same_fingerprint_only(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger")
+    ledger = Ledger(LocalOutput(tmp_path))
     job = Job("k", None, {"size": 3, "points": (1, 2)})
     assert ledger.read(job) is None
     ledger.write(job, {"status": "ok"})
@@ -101,26 +123,39 @@ def test_ledger_keeps_results_of_the_same_fingerprint_only(tmp_path: Path) -> No
     assert ledger.read(Job("k", None, {"size": 4, "points": (1, 2)})) is None
     (tmp_path / "ledger" / "k.json").write_text('{"fingerprint":')
     assert ledger.read(job) is None
+    ledger.write_failure(job, "no luck")
+    assert ledger.read(job) is None
+    ledger.write(job, {"status": "ok"})
+    ledger.drop([job])
+    assert ledger.read(job) is None
 
 
-def test_partial_files_are_removed(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for name in (".0.zip.77.partial", "0.zip", "a/.x.partial", "a/y.partial"):
-        (tmp_path / name).touch()
-    assert remove_partial_files(tmp_path) == 2
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["0.zip", "y.partial"]
+def test_a_result_of_before_is_not_taken_when_the_pool_breaks(tmp_path: Path) -> None:
+    jobs = make_jobs(tmp_path, {0: "die_once"}, 6, seconds=0.1)
+    Ledger(LocalOutput(tmp_path)).write(jobs[5], {"name": "of an earlier run"})
+    assert run(jobs, tmp_path, 2)["k5"].result != {"name": "of an earlier run"}
+
+
+def test_unknown_engines_and_needless_addresses_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no engine is called 'ray'; there are local, dask"):
+        open_engine("ray", 1)
+    with pytest.raises(DataError, match="ENGINE=dask"):
+        open_engine("local", 1, "tcp://node1:8786")
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from datamodules.preprocess.engine import Ledger, run_jobs
+from datamodules.preprocess.engine import Ledger, open_engine, run_jobs
+from datamodules.storage.output import LocalOutput
 from tests.datamodules.preprocess.test_engine import make_jobs, work
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for outcome in run_jobs(make_jobs(folder, {}, 40, seconds=0.1), work, Ledger(folder / "l"), 2):
-        sys.stdout.write(f"{outcome.job.key}\\n")
-        sys.stdout.flush()
+    jobs = make_jobs(folder, {}, 40, seconds=0.1)
+    with open_engine("local", 2) as engine:
+        for outcome in run_jobs(jobs, work, Ledger(LocalOutput(folder)), engine):
+            sys.stdout.write(f"{outcome.job.key}\\n")
+            sys.stdout.flush()
 """
 
 

@@ -74,7 +74,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def no_leftovers(out: Path) -> bool:
-    return not [*out.rglob("*.partial"), *out.rglob("*.start")]
+    return not [*out.rglob("*.partial")]
 
 
 def test_store_holds_what_was_in_the_videos(raw: Path, prepared: Path) -> None:
@@ -161,7 +161,6 @@ def test_second_run_mends_what_is_missing(raw: Path, copy: Path, prepared: Path)
     (copy / "tracks/raw/unknown/swap/d/0.zip").write_bytes(b"cut off")
     (copy / "manifest.jsonl").unlink()
     (copy / "tracks/.0.zip.99.partial").touch()
-    (copy / "ledger/abc.start").touch()
     assert prepare(raw, copy).num_kept == 3
     assert contents(copy) == contents(prepared)
     assert no_leftovers(copy)
@@ -300,8 +299,10 @@ def test_stores_are_not_mixed(raw: Path, copy: Path, tmp_path: Path) -> None:
     info.write_text("{")
     with pytest.raises(DataError, match="damaged"):
         prepare(raw, copy)
-    with pytest.raises(DataError, match="holds the raw videos"):
+    with pytest.raises(DataError, match="lies in the folder of the raw videos"):
         prepare(raw, raw)
+    with pytest.raises(DataError, match="lies in the folder of the raw videos"):
+        prepare(raw, raw / "prepared")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").touch()
     with pytest.raises(DataError, match="not empty and no prepared folder"):
