@@ -25,20 +25,23 @@ $(STAMP): setup.cfg pyproject.toml weights/catalog.py
 
 install: $(STAMP) ## create .venv with everything the suite needs
 
+# Quote a variable for the shell, whatever a path of the user's holds: spaces, dollars, apostrophes.
+q = '$(subst ','\'',$(value $(1)))'
+
 # Shorthand options of experiments.run, added only where the user gave them.
-RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root '$(ROOT)') \
+RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root $(call q,ROOT)) \
   $(if $(GPUS),--gpus $(GPUS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(ARGS)
 
-data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [BACKEND=mesh|fan|given] [WORKERS=N] [ARGS=--list]
-	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout '$(DATASET)') $(if $(ROOT),--dataset '$(ROOT)') $(if $(OUT),--output '$(OUT)') $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [BACKEND=mesh|fan|given] [WORKERS=N] [ENGINE=dask ADDRESS=tcp://...] [ARGS=--list]
+	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 check-data: $(STAMP) ## damage, leaks and near-duplicates: MANIFEST=<prepared>/manifest.jsonl [RAW=<videos>] [OUT=<folder>] [ARGS=--fast]
-	@test -n '$(MANIFEST)' || { echo "Usage: make check-data MANIFEST=<prepared>/manifest.jsonl [RAW=<raw videos>]"; exit 2; }
-	@$(PY) -m datamodules.integrity --manifest '$(MANIFEST)' $(if $(RAW),--raw '$(RAW)') $(if $(OUT),--out '$(OUT)') $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+	@test -n $(call q,MANIFEST) || { echo "Usage: make check-data MANIFEST=<prepared>/manifest.jsonl [RAW=<raw videos>]"; exit 2; }
+	@$(PY) -m datamodules.integrity --manifest $(call q,MANIFEST) $(if $(RAW),--raw $(call q,RAW)) $(if $(OUT),--out $(call q,OUT)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 data-card: $(STAMP) ## write the data card of a prepared folder again: MANIFEST=<prepared>/manifest.jsonl
-	@test -n '$(MANIFEST)' || { echo "Usage: make data-card MANIFEST=<prepared>/manifest.jsonl [OUT=<folder>]"; exit 2; }
-	@$(PY) -m datamodules.integrity --card '$(MANIFEST)' $(if $(OUT),--out '$(OUT)') $(ARGS)
+	@test -n $(call q,MANIFEST) || { echo "Usage: make data-card MANIFEST=<prepared>/manifest.jsonl [OUT=<folder>]"; exit 2; }
+	@$(PY) -m datamodules.integrity --card $(call q,MANIFEST) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
 
 weights: $(STAMP) ## fetch and check the small detector files
 	@$(PY) -m weights.catalog --strict
@@ -47,12 +50,12 @@ train: $(STAMP) ## train and test EXP=ftcn_tt [DATA=demo|folder] [ROOT=<prepared
 	@$(PY) -m experiments.run fit $(RUN_FLAGS)
 
 evaluate: $(STAMP) ## test a run's best checkpoint again: RUN=runs/<run>
-	@test -n '$(RUN)' || { echo "Usage: make evaluate RUN=runs/<run>"; exit 2; }
-	@$(PY) -m experiments.evaluate --run '$(RUN)' $(ARGS)
+	@test -n $(call q,RUN) || { echo "Usage: make evaluate RUN=runs/<run>"; exit 2; }
+	@$(PY) -m experiments.evaluate --run $(call q,RUN) $(ARGS)
 
 predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
-	@test -n '$(VIDEO)' -a -n '$(RUN)' || { echo "Usage: make predict VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]"; exit 2; }
-	@$(PY) -m experiments.predict --video '$(VIDEO)' --run '$(RUN)' $(if $(OUT),--out '$(OUT)') $(ARGS)
+	@test -n $(call q,VIDEO) -a -n $(call q,RUN) || { echo "Usage: make predict VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]"; exit 2; }
+	@$(PY) -m experiments.predict --video $(call q,VIDEO) --run $(call q,RUN) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
 
 certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
 	@$(PY) -m weights.certify $(EXP) $(ARGS)
