@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data export check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
+.PHONY: help install data check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,12 +32,8 @@ q = '$(subst ','\'',$(value $(1)))'
 RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root $(call q,ROOT)) \
   $(if $(GPUS),--gpus $(GPUS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(ARGS)
 
-data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [SUBSET="names"] [BACKEND=mesh|fan|given|bench] [WORKERS=N] [ENGINE=dask ADDRESS=tcp://...] [ARGS=--list]
-	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(foreach name,$(SUBSET),--subset '$(name)') $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
-
-export: $(STAMP) ## write a prepared store for DeepfakeBench: MANIFEST=<prepared>/manifest.jsonl OUT=<folder> [ARGS="--frames all"]
-	@test -n '$(MANIFEST)' -a -n '$(OUT)' || { echo "Usage: make export MANIFEST=<prepared>/manifest.jsonl OUT=<folder>"; exit 2; }
-	@$(PY) -m datamodules.datasets.export --manifest $(call q,MANIFEST) --format deepfakebench --output $(call q,OUT) $(ARGS)
+data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [BACKEND=mesh|fan|given] [WORKERS=N] [ENGINE=dask ADDRESS=tcp://...] [ARGS=--list]
+	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 check-data: $(STAMP) ## damage, leaks and near-duplicates: MANIFEST=<prepared>/manifest.jsonl [RAW=<videos>] [OUT=<folder>] [ARGS=--fast]
 	@test -n $(call q,MANIFEST) || { echo "Usage: make check-data MANIFEST=<prepared>/manifest.jsonl [RAW=<raw videos>]"; exit 2; }
@@ -64,7 +60,7 @@ predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
 	@$(PY) -m weights.certify $(EXP) $(ARGS)
 
-benchmark: $(STAMP) ## speed and memory of a method: EXP=ftcn_tt
+benchmark: $(STAMP) ## speed and memory: EXP=ftcn_tt, or EXP=data|memory|prepare with ARGS
 	@$(PY) -m experiments.benchmark $(EXP) $(ARGS)
 
 test: $(STAMP) ## run the tests (no network, no GPU)

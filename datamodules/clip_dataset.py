@@ -16,7 +16,12 @@ from datamodules.clip_sampling import (
     window_positions,
 )
 from datamodules.landmarks import FLIP_FOREHEAD
-from datamodules.preprocess.align import transform_points, warp_crops
+from datamodules.preprocess.align import (
+    crop_matrices,
+    needed_rows,
+    transform_points,
+    warp_bands,
+)
 from datamodules.preprocess.alignments import frame_matrices
 from datamodules.sampling import ClipKey
 from datamodules.schema import Clip, ClipRef, ClipSample
@@ -80,9 +85,9 @@ class ClipCutter:
         if faces.forehead is not None:
             forehead = transform_points(faces.forehead[where], matrices)
             forehead = forehead[:, FLIP_FOREHEAD] if flip else forehead
-        frames = warp_crops(
-            reader.crops(positions), reader.crop_boxes[where], matrices, self.image_size
-        )
+        from_crops = crop_matrices(matrices, reader.crop_boxes[where][:, :2])
+        bands = reader.each_crop(positions, needed_rows(from_crops, self.image_size))
+        frames = warp_bands(bands, from_crops, self.image_size)
         if self.transform is not None and rng is not None:
             frames = self.transform.pixels(frames, rng)
         return Clip(

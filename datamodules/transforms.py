@@ -42,7 +42,8 @@ class ClipAugmentation:
         erase_prob: Probability that one rectangle is black throughout the clip.
         erase_size: Least and largest side of the rectangle, in shares of the image. [ours]
         colour_prob: Probability of a change of brightness, contrast, saturation and hue.
-        colour_strength: Largest change of the first three, in shares; hue gets a quarter. [ours]
+        colour_strength: Largest change of the first three, in shares; hue turns by up to a
+            quarter of it, in whole turns. [ours]
         jpeg_prob: Probability of JPEG compression.
         jpeg_quality: Least and highest quality.
         blur_prob: Probability of a Gaussian blur.
@@ -83,6 +84,10 @@ _LIMITS = {
     "blur_sigma_px": (0.1, 64.0),
     "noise_std": (0.0, 255.0),
 }
+
+
+#: RGB to luma and two colour axes (NTSC's YIQ).
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
 class ClipTransform:
@@ -129,16 +134,18 @@ class ClipTransform:
             Frames of the same shape and type.
         """
         seed = int(rng.integers(2**31))
+        if rng.random() < self.augmentation.colour_prob:
+            frames = _recoloured(frames, self.augmentation.colour_strength, rng)
         if self._same_for_all_frames:
             # Compose has a generator of its own, which neither seed_everything nor a fork knows.
             self._compose.set_random_seed(seed)
             frames = self._compose(images=frames)["images"]
-        return self._with_noise(frames, rng)
+        return self._with_noise(self._compressed(frames, rng), rng)
 
     @property
     def _same_for_all_frames(self) -> bool:
         a = self.augmentation
-        return max(a.erase_prob, a.colour_prob, a.jpeg_prob, a.blur_prob) > 0
+        return max(a.erase_prob, a.blur_prob) > 0
 
     @cached_property
     def _compose(self) -> Any:
@@ -147,20 +154,12 @@ class ClipTransform:
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         import albumentations
 
-        a, strength = self.augmentation, self.augmentation.colour_strength
+        a = self.augmentation
         return albumentations.Compose(
             [
-                albumentations.ColorJitter(
-                    brightness=(1 - strength, 1 + strength),
-                    contrast=(1 - strength, 1 + strength),
-                    saturation=(1 - strength, 1 + strength),
-                    hue=(-strength / 4, strength / 4),
-                    p=a.colour_prob,
-                ),
                 albumentations.GaussianBlur(
                     blur_limit=0, sigma_limit=a.blur_sigma_px, p=a.blur_prob
                 ),
-                albumentations.ImageCompression(quality_range=a.jpeg_quality, p=a.jpeg_prob),
                 albumentations.CoarseDropout(
                     num_holes_range=(1, 1),
                     hole_height_range=a.erase_size,
@@ -171,6 +170,23 @@ class ClipTransform:
             ]
         )
 
+    def _compressed(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Compress as JPEG (4:2:0), every frame with the same quality.
+
+        Done here, at two thirds of the cost of the library's: it is the dearest operation.
+        """
+        import cv2
+
+        a = self.augmentation
+        if rng.random() >= a.jpeg_prob:
+            return frames
+        options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*a.jpeg_quality, endpoint=True))]
+        compressed = np.empty_like(frames)
+        for frame, place in zip(frames, compressed, strict=True):
+            _, content = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
+            place[:] = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+        return compressed
+
     def _with_noise(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Add noise that flickers as a sensor's does; albumentations would freeze it in time."""
         a = self.augmentation
@@ -180,6 +196,34 @@ class ClipTransform:
         noise *= rng.uniform(*a.noise_std)
         noise += frames
         return np.clip(np.rint(noise), 0, 255).astype(np.uint8)
+
+
+def _recoloured(
+    frames: NDArray[np.uint8], strength: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Change brightness, contrast, saturation and hue by one affine map of RGB.
+
+    All four are affine, so that together they cost one pass over the pixels; the four passes of
+    a library's colour jitter took 30 times as long, longer than decoding the clip.
+    """
+    import cv2
+
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
+    turn = 2 * np.pi * rng.uniform(-strength / 4, strength / 4)
+    # Hue and saturation turn and stretch the two colour axes, and leave the luma alone.
+    chroma = saturation * np.array(
+        [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]], np.float64
+    )
+    in_yiq = np.eye(3)
+    in_yiq[1:, 1:] = chroma
+    linear = brightness * contrast * (np.linalg.inv(_YIQ) @ in_yiq @ _YIQ)
+    # Contrast is about the mean luma of the clip: frames keep their brightness to each other.
+    thumbnail = frames[:, ::8, ::8].reshape(-1, 3).mean(axis=0)
+    shift = brightness * (1 - contrast) * float(_YIQ[0] @ thumbnail)
+    matrix = np.column_stack([linear, np.full(3, shift)])
+    height, width = frames.shape[1:3]
+    changed = cv2.transform(frames.reshape(-1, width, 3), matrix)
+    return np.asarray(changed, np.uint8).reshape(-1, height, width, 3)
 
 
 def flip_matrix(matrix: NDArray[Any], width: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import numpy as np
 from datamodules.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -156,7 +156,7 @@ def crop_matrices(matrix: NDArray[np.floating[Any]], origins: NDArray[Any]) -> N
 
 
 def warp_crops(
-    crops: Sequence[NDArray[np.uint8]],
+    crops: Iterable[NDArray[np.uint8]],
     crop_boxes: NDArray[Any],
     matrix: NDArray[np.floating[Any]],
     image_size: int,
@@ -173,13 +173,55 @@ def warp_crops(
     Returns:
         Shape (T, image_size, image_size, 3), uint8, bilinear.
     """
+    matrices = crop_matrices(matrix, np.asarray(crop_boxes)[:, :2])
+    return warp_bands(((crop, 0) for crop in crops), matrices, image_size)
+
+
+def needed_rows(matrices: NDArray[np.floating[Any]], image_size: int) -> list[tuple[int, int]]:
+    """Tell which rows of the crops an aligned clip is made of.
+
+    Args:
+        matrices: Map the pixels of each crop to the aligned picture, shape (T, 2, 3).
+        image_size: Height and width of the aligned picture in pixels.
+
+    Returns:
+        Of each crop the first row and the row after the last one, with those that bilinear
+        interpolation touches; they may lie outside the crop.
+    """
+    last = image_size - 1
+    corners = np.array([[0, 0], [last, 0], [0, last], [last, last]], np.float64)
+    back = np.linalg.inv(np.asarray(matrices, np.float64)[:, :, :2])
+    heights = ((corners - np.asarray(matrices)[:, None, :, 2]) @ back.transpose(0, 2, 1))[..., 1]
+    # One row more on either side than interpolation needs, for the rounding of the warp.
+    first = np.floor(heights.min(axis=1)).astype(int) - 1
+    end = np.ceil(heights.max(axis=1)).astype(int) + 2
+    return [(int(top), int(bottom)) for top, bottom in zip(first, end, strict=True)]
+
+
+def warp_bands(
+    bands: Iterable[tuple[NDArray[np.uint8], int]],
+    matrices: NDArray[np.floating[Any]],
+    image_size: int,
+) -> NDArray[np.uint8]:
+    """Warp bands of crops to aligned pictures, black where there is nothing.
+
+    Args:
+        bands: For each of T frames some rows of its crop, RGB, (h, w, 3), uint8, and the row of
+            the crop that the first one is.
+        matrices: Map the pixels of each crop to the aligned picture, shape (T, 2, 3).
+        image_size: Height and width of the aligned picture in pixels.
+
+    Returns:
+        Shape (T, image_size, image_size, 3), uint8, bilinear.
+    """
     import cv2
 
-    matrices = crop_matrices(matrix, np.asarray(crop_boxes)[:, :2])
-    frames = np.empty((len(crops), image_size, image_size, 3), np.uint8)
-    for crop, to_picture, frame in zip(crops, matrices, frames, strict=True):
+    frames = np.empty((len(matrices), image_size, image_size, 3), np.uint8)
+    for (band, top), matrix, frame in zip(bands, matrices, frames, strict=True):
+        to_picture = np.array(matrix, np.float64)
+        to_picture[:, 2] += to_picture[:, 1] * top
         cv2.warpAffine(
-            np.ascontiguousarray(crop),
+            np.ascontiguousarray(band),
             to_picture,
             (image_size, image_size),
             dst=frame,

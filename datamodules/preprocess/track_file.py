@@ -11,18 +11,23 @@ import hashlib
 import io
 import json
 import os
+import struct
 import zipfile
+import zlib
+from collections import Counter
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from datamodules.errors import DataError
+from datamodules.preprocess.jpeg_rows import some_rows
 from datamodules.schema import FaceTrack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -50,6 +55,8 @@ ARRAYS: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
 OPTIONAL_ARRAYS: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
     "forehead": ((13, 2), np.float32),
 }
+#: Bytes of a zip member's own header, and where in it the lengths of name and extra field lie.
+_LOCAL_HEADER, _LOCAL_NAME_LENGTH = 30, 26
 #: What to do about a damaged file.
 REMEDY = "delete it and run `make data` again"
 
@@ -123,25 +130,39 @@ class TrackReader:
         return len(self._arrays["frame_index"])
 
     def crops(self, positions: Sequence[int]) -> list[NDArray[np.uint8]]:
-        """Decode crops.
+        """Decode whole crops, as `each_crop` does, all at once."""
+        return [pixels for pixels, _ in self.each_crop(positions)]
+
+    def each_crop(
+        self, positions: Sequence[int], rows: Sequence[tuple[int, int]] | None = None
+    ) -> Iterator[tuple[NDArray[np.uint8], int]]:
+        """Decode crops one by one: who uses each at once finds it in the processor's cache.
 
         Args:
             positions: Positions in the track, in 0..N - 1, in any order, repeats allowed.
+            rows: Of each crop, the first row of pixels that is needed and the row after the
+                last one. All rows unless given.
 
-        Returns:
-            RGB crops, each of shape (h, w, 3) of its own size, uint8. Repeats are one object.
+        Yields:
+            A band of the crop, RGB, shape (h, w, 3), uint8, which may hold more rows than were
+            asked for, and the row of the crop that its first one is. Repeats are one object.
 
         Raises:
             DataError: If the file is missing or damaged.
             IndexError: If a position is not in the track.
         """
-        decoded: dict[int, NDArray[np.uint8]] = {}
-        for position in positions:
-            if not 0 <= position < len(self):
-                raise IndexError(f"{self.path}: position {position} of {len(self)}")
-            if position not in decoded:
-                decoded[position] = self._decode(position)
-        return [decoded[position] for position in positions]
+        each_rows = repeat(None, len(positions)) if rows is None else rows
+        wanted = list(zip(positions, each_rows, strict=True))
+        left = Counter(wanted)
+        kept: dict[tuple[int, tuple[int, int] | None], tuple[NDArray[np.uint8], int]] = {}
+        for key in wanted:
+            if not 0 <= key[0] < len(self):
+                raise IndexError(f"{self.path}: position {key[0]} of {len(self)}")
+            left[key] -= 1
+            band = kept.pop(key, None) or self._decode(*key)
+            if left[key]:
+                kept[key] = band
+            yield band
 
     def verify(self) -> None:
         """Compare every member with its checksum.
@@ -189,22 +210,41 @@ class TrackReader:
                 raise self._damage(f"points.npz: {name} is {array.shape}")
         return arrays
 
-    def _decode(self, position: int) -> NDArray[np.uint8]:
+    def _decode(self, position: int, rows: tuple[int, int] | None) -> tuple[NDArray[np.uint8], int]:
         import cv2
 
         frame = int(self._arrays["frame_index"][position])
         name = frame_name(frame, self.meta)
-        image = cv2.imdecode(np.frombuffer(self._read(name), np.uint8), cv2.IMREAD_COLOR)
+        content, first = self._read(name), 0
         x0, y0, x1, y1 = self.crop_boxes[position].tolist()
-        if image is None or image.shape != (y1 - y0, x1 - x0, 3):
+        if rows is not None and self.meta.image_format == "jpg":
+            content, first = some_rows(content, *rows)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        wanted = min(rows[1], y1 - y0) if rows else y1 - y0
+        if (
+            image is None
+            or image.shape[1:] != (x1 - x0, 3)
+            or not wanted <= first + len(image) <= y1 - y0
+        ):
             raise self._damage(f"{name} is not the picture of its box")
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        return np.asarray(image, np.uint8), first
 
     def _read(self, name: str) -> bytes:
+        """Read a stored member: one system call, where `zipfile` takes a tenth of the decoding."""
         try:
-            return self._open().read(name)
-        except (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError) as error:
+            file = self._open()
+            info = file.getinfo(name)
+            assert file.fp is not None
+            handle = file.fp.fileno()
+            # The local header repeats the name, and may hold more bytes than the table says.
+            lengths = os.pread(handle, 4, info.header_offset + _LOCAL_NAME_LENGTH)
+            start = info.header_offset + _LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
+            content = os.pread(handle, info.file_size, start)
+        except (zipfile.BadZipFile, KeyError, OSError, struct.error) as error:
             raise self._damage(f"{name}: {error}") from error
+        if info.compress_type != zipfile.ZIP_STORED or zlib.crc32(content) != info.CRC:
+            raise self._damage(f"{name}: its checksum is another one")
+        return content
 
     def _open(self) -> zipfile.ZipFile:
         """Give this process its own handle: a forked one shares its file position."""

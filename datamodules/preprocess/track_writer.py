@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datamodules.atomic import atomic_open
+from datamodules.preprocess.jpeg_rows import restart_interval
 from datamodules.preprocess.track_file import ARRAYS, FORMAT_VERSION, OPTIONAL_ARRAYS, frame_name
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def _encode(crop: NDArray[np.uint8], meta: TrackMeta) -> bytes:
         options = [
             *(cv2.IMWRITE_JPEG_QUALITY, meta.quality),
             *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+            # So that a reader need decode only the rows that it shows.
+            *(cv2.IMWRITE_JPEG_RST_INTERVAL, restart_interval(crop.shape[1])),
         ]
     bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
     done, content = cv2.imencode(f".{meta.image_format}", bgr, options)

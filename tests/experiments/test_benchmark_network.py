@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import benchmark
-from experiments.benchmark import Job, Measurement, Setting
+from experiments.benchmark import main
+from experiments.benchmarks import network as benchmark
+from experiments.benchmarks.network import Job, Measurement, Setting
 
 SETTING = Setting(method="ftcn_tt", frames=4, size=32, batch=1, threads=1, repeats=1, device="cpu")
 
@@ -54,7 +55,7 @@ def test_a_report_has_a_line_for_each_job_and_the_memory(monkeypatch: pytest.Mon
 def test_a_failing_process_gives_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert benchmark.main(["ftcn_tt", "--frames", "7", "--size", "32"]) == 2
+    assert main(["ftcn_tt", "--frames", "7", "--size", "32"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "7 frames" in error
@@ -63,5 +64,5 @@ def test_a_failing_process_gives_one_line(
 @pytest.mark.slow
 def test_processes_of_their_own_measure(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--frames", "4", "--size", "32", "--rounds", "1", "--repeats", "1"]
-    assert benchmark.main(["ftcn_tt", *arguments]) == 0
+    assert main(["ftcn_tt", *arguments]) == 0
     assert "training step" in capsys.readouterr().out
