@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
+.PHONY: help install data export check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,8 +32,12 @@ q = '$(subst ','\'',$(value $(1)))'
 RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root $(call q,ROOT)) \
   $(if $(GPUS),--gpus $(GPUS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(ARGS)
 
-data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [BACKEND=mesh|fan|given] [WORKERS=N] [ENGINE=dask ADDRESS=tcp://...] [ARGS=--list]
-	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [SUBSET="names"] [BACKEND=mesh|fan|given|bench] [WORKERS=N] [ENGINE=dask ADDRESS=tcp://...] [ARGS=--list]
+	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(foreach name,$(SUBSET),--subset '$(name)') $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+
+export: $(STAMP) ## write a prepared store for DeepfakeBench: MANIFEST=<prepared>/manifest.jsonl OUT=<folder> [ARGS="--frames all"]
+	@test -n '$(MANIFEST)' -a -n '$(OUT)' || { echo "Usage: make export MANIFEST=<prepared>/manifest.jsonl OUT=<folder>"; exit 2; }
+	@$(PY) -m datamodules.datasets.export --manifest $(call q,MANIFEST) --format deepfakebench --output $(call q,OUT) $(ARGS)
 
 check-data: $(STAMP) ## damage, leaks and near-duplicates: MANIFEST=<prepared>/manifest.jsonl [RAW=<videos>] [OUT=<folder>] [ARGS=--fast]
 	@test -n $(call q,MANIFEST) || { echo "Usage: make check-data MANIFEST=<prepared>/manifest.jsonl [RAW=<raw videos>]"; exit 2; }

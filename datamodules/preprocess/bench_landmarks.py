@@ -15,6 +15,7 @@ import numpy as np
 
 from datamodules.errors import DataError
 from datamodules.preprocess.detect import Face, five_points
+from datamodules.video.frames_reader import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +121,7 @@ def landmark_file(path: Path) -> Path:
         raise DataError(f"{path} lies below no folder 'frames', beside which landmarks would be")
     parts[place] = _TWINS[parts[place]]
     twin = Path(*parts)
-    return twin.with_suffix(".npy") if path.suffix and not path.is_dir() else twin
+    return twin.with_suffix(".npy") if path.suffix.lower() in PICTURE_SUFFIXES else twin
 
 
 def read_landmarks(file: Path) -> NDArray[np.float32]:
