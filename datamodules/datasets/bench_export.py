@@ -124,12 +124,7 @@ def export_bench(
     """
     from datamodules.clip_dataset import ClipCutter
 
-    usable = [record for record in store.records if record.tracks]
-    if not usable:
-        raise DataError(f"{store.root} has no video with a face; there is nothing to export")
-    datasets = sorted({record.dataset for record in usable})
-    if name and len(datasets) > 1:
-        raise DataError(f"--name {name} names one data set, but there are: {', '.join(datasets)}")
+    usable = _usable(store, name)
     places = _places(usable, name)
     cutter = ClipCutter(store, CROP_SIZE, alignment="bench")
     content: dict[str, Any] = {}
@@ -138,15 +133,24 @@ def export_bench(
         dataset, place = name or bench_name(record.dataset), places[record.video_id]
         written = _write_video(cutter, record, out, place, frames)
         num_frames += len(written)
-        entry = {"label": place.key, "frames": [prefix + path for path in written]}
         videos = _split(content.setdefault(dataset, {}), record, place)
-        videos[place.name] = entry
+        videos[place.name] = {"label": place.key, "frames": [prefix + path for path in written]}
         tell(done + 1, len(usable))
-    files = []
-    for dataset, labels in content.items():
-        files.append(out / "dataset_json" / f"{dataset}.json")
-        write_text_atomically(files[-1], json.dumps({dataset: labels}, indent=1) + "\n")
-    return Exported(files, len(usable), num_frames, _notes(store, usable, places))
+    files = {dataset: out / "dataset_json" / f"{dataset}.json" for dataset in content}
+    for dataset, file in files.items():
+        write_text_atomically(file, json.dumps({dataset: content[dataset]}, indent=1) + "\n")
+    return Exported([*files.values()], len(usable), num_frames, _notes(store, usable, places))
+
+
+def _usable(store: PreparedStore, name: str | None) -> list[VideoRecord]:
+    """List the videos with a face, of one data set if it is given a name."""
+    usable = [record for record in store.records if record.tracks]
+    if not usable:
+        raise DataError(f"{store.files} has no video with a face; there is nothing to export")
+    datasets = sorted({record.dataset for record in usable})
+    if name and len(datasets) > 1:
+        raise DataError(f"--name {name} names one data set, but there are: {', '.join(datasets)}")
+    return usable
 
 
 def bench_name(dataset: str) -> str:

@@ -54,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=_PROGRAM, description=_DESCRIPTION)
     parser.add_argument(
-        "--manifest", type=Path, required=True, help="manifest.jsonl of the prepared store"
+        "--manifest", required=True, help="manifest.jsonl of the prepared store, a file or a URL"
     )
     parser.add_argument("--format", choices=("deepfakebench",), default="deepfakebench")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
@@ -77,13 +77,15 @@ def _export(arguments: argparse.Namespace) -> None:
     from datamodules.errors import DataError
     from datamodules.preprocess.frame_choice import check_choice
     from datamodules.preprocess.store import MANIFEST_NAME, PreparedStore
+    from datamodules.storage.root import is_url
 
-    manifest: Path = arguments.manifest
-    if manifest.is_file() and manifest.name != MANIFEST_NAME:
-        raise DataError(f"{manifest} is no manifest.jsonl of a prepared store; give that")
-    root = manifest if manifest.is_dir() else manifest.parent
+    folder, _, file = str(arguments.manifest).rpartition("/")
+    if file != MANIFEST_NAME:
+        raise DataError(f"{arguments.manifest} is no {MANIFEST_NAME} of a prepared store")
+    root = folder if is_url(folder) else Path(arguments.manifest).parent
     out: Path = arguments.output
-    if out.resolve() == root.resolve() or (out.exists() and not out.is_dir()):
+    in_store = isinstance(root, Path) and out.resolve() == root.resolve()
+    if in_store or (out.exists() and not out.is_dir()):
         raise DataError(f"{out} is a file or the store itself; give another folder to write into")
     name = arguments.name and as_folder_name(arguments.name, "--name")
     # The bench leaves alone what begins with a dot; before all else it puts a back-slash.

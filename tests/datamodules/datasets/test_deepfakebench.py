@@ -123,10 +123,10 @@ def test_only_listed_frames_count_and_missing_ones_are_told(copy: Path) -> None:
     notes = "\n".join(source.notes)
     assert "simswap_ff: 1 of 4 videos are not there, the first is datasets/Face" in notes
     assert "simswap_ff: 1 frame(s) of 1 video(s) are not there, the first video is" in notes
-    command = ["--layout", "deepfakebench", "-d", str(copy), "-o", str(copy / "out")]
+    command = ["--layout", "deepfakebench", "-d", str(copy), "-o", str(copy.parent / "out")]
     command += ["--subset", "simswap_ff", "--backend", "bench", "--workers", "1"]
     assert main(command) == 0
-    prepared = {r.path.rpartition("/")[2]: r for r in PreparedStore(copy / "out").records}
+    prepared = {r.path.rpartition("/")[2]: r for r in PreparedStore(copy.parent / "out").records}
     assert prepared["030_031"].frames == frames["030_031"]
     assert {name: r.num_frames for name, r in prepared.items()} == {
         "030_031": 8,
