@@ -32,8 +32,8 @@ q = '$(subst ','\'',$(value $(1)))'
 RUN_FLAGS = --exp $(EXP) $(if $(DATA),--data $(DATA)) $(if $(ROOT),--root $(call q,ROOT)) \
   $(if $(GPUS),--gpus $(GPUS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(ARGS)
 
-data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [SUBSET="names"] [BACKEND=mesh|fan|given|bench] [WORKERS=N] [ENGINE=dask ADDRESS=tcp://...] [ARGS=--list]
-	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(foreach name,$(SUBSET),--subset '$(name)') $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
+data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [SUBSET="names"] [BACKEND=mesh|fan|given|bench] [WORKERS=N] [REUSE_BOXES=1] [ENGINE=dask ADDRESS=tcp://...] [ARGS=--list]
+	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(foreach name,$(SUBSET),--subset '$(name)') $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(filter-out 0,$(REUSE_BOXES)),--reuse-boxes) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 export: $(STAMP) ## write a prepared store for DeepfakeBench: MANIFEST=<prepared>/manifest.jsonl OUT=<folder> [ARGS="--frames all"]
 	@test -n '$(MANIFEST)' -a -n '$(OUT)' || { echo "Usage: make export MANIFEST=<prepared>/manifest.jsonl OUT=<folder>"; exit 2; }

@@ -94,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
         default="all",
         help="whose faces are kept: of all, or of the main person of each shot (all)",
     )
+    add(
+        "reuse-boxes",
+        action="store_true",
+        help="look for the faces of a fake where those of its genuine video are",
+    )
     add("workers", type=_count, default=0, help="processes (default: one per core)")
     add("engine", choices=ENGINES, default="local", help="who works: processes here, or dask")
     add("address", help="of a dask scheduler, tcp://...; without it dask starts processes here")
@@ -214,6 +219,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         image_format=arguments.format,
         frames=check_choice(arguments.frames),
         people=arguments.people,
+        reuse_boxes=arguments.reuse_boxes,
     )
     workers = arguments.workers or cpu_count()
     with _progress() as tell:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from datamodules.datasets.naming import short_hash
 from datamodules.errors import DataError
 from datamodules.integrity.card import card_files, data_card
 from datamodules.manifest import validate_manifest, write_manifest
-from datamodules.preprocess.detect import face_backend
+from datamodules.preprocess.detect import PlacesPoints, face_backend
 from datamodules.preprocess.engine import DiskFullError, Job, Ledger, open_engine, run_jobs
 from datamodules.preprocess.prepare import PREPARE_VERSION, PrepareOptions, failed_result
 from datamodules.preprocess.report import REPORT_NAME, count_results, write_report
@@ -24,6 +24,7 @@ from datamodules.preprocess.store import (
 )
 from datamodules.preprocess.work import (
     LIBRARIES,
+    GenuineVideo,
     RecordTask,
     input_sizes,
     prepare_record,
@@ -82,7 +83,7 @@ def prepare_folder(
         options: How to prepare.
         num_workers: Processes at once on this machine; has no influence on the result.
         tell: Called with the number of videos done, of all videos, and the status of the last
-            one done; first with those that were done before.
+            one done; an empty status stands for those that were done before.
         engine: Who does the work, `local` or `dask`; has no influence on the result either.
         address: Of a dask scheduler; None for processes of this machine.
 
@@ -96,6 +97,11 @@ def prepare_folder(
     """
     root = open_output(out)
     backend = face_backend(options.backend, **options.backend_options(source.root.folder))
+    if options.reuse_boxes and not isinstance(backend, PlacesPoints):
+        raise DataError(
+            f"the face backend {options.backend} detects nothing that could be spared; leave out "
+            "--reuse-boxes (REUSE_BOXES=1)"
+        )
     _check_store(root, source, options.backend, backend.version)
     try:
         # The engine first: a scheduler that does not answer must leave no folder behind.
@@ -136,15 +142,17 @@ class _Run:
         self._out.clean()
         # First of all, so that a run that is stopped leaves a folder that says whose it is.
         self._write_info({})
-        jobs = [self._job(record) for record in self._source.records]
-        changed = self._keep(jobs)
-        num_kept = len(self._results)
-        tell(num_kept, len(jobs), "")
-        todo = [job for job in jobs if job.task.record.video_id not in self._results]
+        num_kept, changed = 0, []
         try:
             # Genuine videos first: their fakes may build on them.
             for label in (0, 1):
-                self._run([job for job in todo if job.task.record.label == label], engine, tell)
+                jobs = [self._job(r) for r in self._source.records if r.label == label]
+                done = len(self._results)
+                changed += self._keep(jobs)
+                num_kept += len(self._results) - done
+                tell(len(self._results), len(self._source.records), "")
+                todo = [job for job in jobs if job.task.record.video_id not in self._results]
+                self._run(todo, engine, tell)
         finally:
             self._out.clean()
         records = [_filled(r, self._results[r.video_id]) for r in self._source.records]
@@ -154,7 +162,10 @@ class _Run:
 
     def _job(self, record: VideoRecord) -> Job:
         """Describe the work on one video, and everything its result depends on."""
-        task = RecordTask(self._source.root, self._out, record, self._options, self._software)
+        genuine = self._genuine(record)
+        task = RecordTask(
+            self._source.root, self._out, record, self._options, self._software, genuine
+        )
         fingerprint = {
             "prepare_version": PREPARE_VERSION,
             "video_id": record.video_id,
@@ -163,8 +174,17 @@ class _Run:
             "options": self._options.parameters(),
             "num_bytes": input_sizes(task),
             **({"frames": list(record.frames)} if record.frames else {}),
+            **({"genuine": asdict(genuine)} if genuine else {}),
         }
         return Job(short_hash(record.video_id), task, fingerprint)
+
+    def _genuine(self, record: VideoRecord) -> GenuineVideo | None:
+        """Tell whose faces a fake reuses; without any its own are detected."""
+        result = self._results.get(record.paired_real or "")
+        if not self._options.reuse_boxes or result is None or not result["tracks"]:
+            return None
+        tracks = {track["path"]: track["sha256"] for track in result["tracks"]}
+        return GenuineVideo(tracks, result["num_frames"])
 
     def _keep(self, jobs: Sequence[Job]) -> list[str]:
         """Take over results of earlier runs, if their inputs and their tracks are still the same.

@@ -72,6 +72,23 @@ class FaceBackend(Protocol):
 
 
 @runtime_checkable
+class PlacesPoints(Protocol):
+    """What a backend offers whose detector need not run where faces are known to lie."""
+
+    def points(self, frame_rgb: NDArray[np.uint8], known: Sequence[Face]) -> list[Face | None]:
+        """Find the landmarks of faces that lie where they lie in another picture.
+
+        Args:
+            frame_rgb: Shape (H, W, 3), uint8.
+            known: Faces of the same frame of the genuine video.
+
+        Returns:
+            For each the face at its place, with the score of the known one; None where there is
+            none.
+        """
+
+
+@runtime_checkable
 class ReadsFaces(Protocol):
     """What a backend offers that reads faces from files, and so has to know the frames."""
 

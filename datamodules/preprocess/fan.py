@@ -16,6 +16,7 @@ from datamodules.preprocess.detect import Face, five_points
 from weights.errors import WeightsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -68,6 +69,23 @@ class FanBackend:
         boxes = sorted((b for b in boxes if b[4] >= self._min_score), key=lambda b: -b[4])
         if not boxes:
             return []
+        return self._landmarks(frame_rgb, boxes)
+
+    def points(self, frame_rgb: NDArray[np.uint8], known: Sequence[Face]) -> list[Face | None]:
+        """Find the landmarks of faces that lie where they lie in another picture.
+
+        Args:
+            frame_rgb: Shape (H, W, 3), uint8.
+            known: Faces of the same frame of the genuine video.
+
+        Returns:
+            For each the face in its box, with the score of the known one.
+        """
+        return [*self._landmarks(frame_rgb, [np.append(f.box, f.score) for f in known])]
+
+    def _landmarks(
+        self, frame_rgb: NDArray[np.uint8], boxes: Sequence[NDArray[np.float32]]
+    ) -> list[Face]:
         points = self._networks.get_landmarks_from_image(frame_rgb, detected_faces=boxes)
         return [_face(box, found) for box, found in zip(boxes, points, strict=True)]
 

@@ -40,6 +40,15 @@ def check_choice(text: str) -> str:
     return text
 
 
+def keeps_numbers(choice: str) -> bool:
+    """Tell whether the k-th frame taken is the k-th of any video, however long.
+
+    Args:
+        choice: `all`, `first:N` or `spread:N`.
+    """
+    return not check_choice(choice).startswith("spread")
+
+
 def frame_numbers(choice: str, num_frames: int) -> Sequence[int]:
     """Tell which frames are taken.
 

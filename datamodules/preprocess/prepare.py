@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import compress, groupby, islice
+from itertools import compress, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
-from datamodules.preprocess.align import big_box
 from datamodules.preprocess.bench_landmarks import landmark_file
 from datamodules.preprocess.crops import store_tracks
-from datamodules.preprocess.cuts import CutFinder
-from datamodules.preprocess.detect import FaceBackend, ReadsFaces, face_backend
+from datamodules.preprocess.detect import FaceBackend, face_backend
+from datamodules.preprocess.finding import Found, find_faces_in
 from datamodules.preprocess.frame_choice import (
     ALL_FRAMES,
-    frame_numbers,
     mean_step,
     not_taken_rows,
     taken,
@@ -31,11 +29,9 @@ from datamodules.preprocess.store import TrackMeta
 from datamodules.preprocess.track import LinkedTrack, LinkRules, link_faces
 from datamodules.video.frames_reader import frame_files, is_frames
 from datamodules.video.reader import (
-    DamagedVideoError,
     VideoInfo,
     file_sha256,
     open_video,
-    prefix_decoder,
     probe_video,
 )
 
@@ -44,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from datamodules.preprocess.detect import Face
+    from datamodules.preprocess.known_faces import KnownFaces
     from datamodules.preprocess.people import Role
 
 #: Raised when the same video and options give other tracks than before.
@@ -71,6 +68,8 @@ class PrepareOptions:
         image_format: How crops are stored: `jpg` or, lossless, `png`.
         frames: Which frames of a video are taken: `all`, `first:N` or `spread:N`.
         people: Whose tracks are kept: `all`, or those of the `main` person of each shot.
+        reuse_boxes: Look for the faces of a fake where those of its genuine video are, instead
+            of by the detector.
     """
 
     backend: str = "mesh"
@@ -82,6 +81,7 @@ class PrepareOptions:
     image_format: Literal["jpg", "png"] = "jpg"
     frames: str = ALL_FRAMES
     people: Literal["all", "main"] = "all"
+    reuse_boxes: bool = False
 
     def backend_options(self, root: Path) -> dict[str, Any]:
         """Give the arguments of the face backend, for videos below `root`."""
@@ -109,6 +109,7 @@ class VideoTask:
         video_id: As in the manifest; tells where its tracks go.
         options: How to prepare.
         frames: Names of the pictures of a folder that belong to the video; all unless given.
+        known: Faces of the genuine video of the same footage, if they are to be reused.
     """
 
     root: Path
@@ -117,6 +118,7 @@ class VideoTask:
     video_id: str
     options: PrepareOptions
     frames: tuple[str, ...] = ()
+    known: KnownFaces | None = None
 
 
 def input_files(task: VideoTask) -> list[Path]:
@@ -148,7 +150,8 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
     Returns:
         JSON values: `status` and `reason`; what a `VideoRecord` needs; `tracks`, each with path,
         frames and figures of quality; `dropped`, each with frames and reason; `cuts`, the first
-        frames of other shots; `covered_frames`; `inputs`, the files it was made of.
+        frames of other shots; `covered_frames`; `reused_frames`, whose boxes another video gave;
+        `inputs`, the files it was made of.
 
     Raises:
         OSError: If the store cannot be written.
@@ -157,10 +160,7 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
     video = task.root / task.path
     inputs = [_stamp(path) for path in input_files(task)]
     try:
-        info = probe_video(video, allow_damaged=True, frames=task.frames)
-        backend = _backend(task.options, task.root)
-        backend.begin(video)
-        found = _find(task, info, backend)
+        info, backend, found = _look_at(task, video)
     except DataError as error:
         result = failed_result(_without_path(error, video))
         return result | {"inputs": inputs, "sha256": inputs[0]["sha256"]}
@@ -184,7 +184,19 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
         "cuts": found.cuts,
         "frames_read": len(found.faces),
         "covered_frames": len(_covered(tracks)),
+        "reused_frames": found.num_reused,
     }
+
+
+def _look_at(task: VideoTask, video: Path) -> tuple[VideoInfo, FaceBackend, Found]:
+    """Find the faces of a video, and who found them."""
+    info = probe_video(video, allow_damaged=True, frames=task.frames)
+    backend = _backend(task.options, task.root)
+    backend.begin(video)
+    choice = task.options.frames
+    known = task.known.by_frame(info, choice) if task.known else {}
+    found = find_faces_in(video, info, task.frames, choice, task.options.max_frames, backend, known)
+    return info, backend, found
 
 
 def failed_result(reason: str) -> dict[str, Any]:
@@ -198,23 +210,12 @@ def failed_result(reason: str) -> dict[str, Any]:
     """
     measured = {"num_frames": 0, "fps": 0.0, "height": 0, "width": 0, "sha256": ""}
     empty: dict[str, Any] = {"tracks": [], "dropped": [], "cuts": [], "inputs": []}
-    empty |= {"frames_read": 0, "covered_frames": 0}
+    empty |= {"frames_read": 0, "covered_frames": 0, "reused_frames": 0}
     status = {"status": "unreadable", "reason": reason, "decoder": "decord"}
     return {**status, **measured, **empty}
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Faces of the frames that were read: which they are, cuts, how read, why no further."""
-
-    faces: list[list[Face]]
-    numbers: Sequence[int]
-    cuts: list[int]
-    decoder: str
-    damage: str
-
-
-def _num_frames(found: _Found, info: VideoInfo) -> int:
+def _num_frames(found: Found, info: VideoInfo) -> int:
     """Count the frames that decode; of a damaged video those up to the last one read."""
     if not found.damage or found.decoder == info.decoder:
         return info.num_frames
@@ -227,39 +228,8 @@ def _backend(options: PrepareOptions, root: Path) -> FaceBackend:
     return face_backend(options.backend, **options.backend_options(root))
 
 
-def _find(task: VideoTask, info: VideoInfo, backend: FaceBackend) -> _Found:
-    """Find the faces of every frame that is taken."""
-    video = task.root / task.path
-    faces: list[list[Face]] = []
-    finder = CutFinder()
-    numbers = frame_numbers(task.options.frames, info.num_frames)
-    if isinstance(backend, ReadsFaces):
-        files = frame_files(video, task.frames).files if is_frames(video) else ()
-        backend.expect(numbers, files)
-    with open_video(video, info.decoder, info.num_frames, task.frames) as reader:
-        try:
-            for frame in islice(taken(reader, numbers), task.options.max_frames or None):
-                height, width = frame.shape[:2]
-                finder.add(frame)
-                faces.append([f for f in backend.faces(frame) if _is_inside(f, height, width)])
-        except DamagedVideoError as error:
-            # Long videos are probed in samples, so that damage may show here only.
-            decoder = prefix_decoder(info.decoder)
-            return _Found(faces, numbers, finder.cuts(), decoder, _without_path(error, video))
-    return _Found(faces, numbers, finder.cuts(), info.decoder, _without_path(info.damage, video))
-
-
-def _is_inside(face: Face, height: int, width: int) -> bool:
-    """Tell whether anything of a face lies in the frame; given ones may be anywhere."""
-    try:
-        big_box(face.box, height, width)
-    except DataError:
-        return False
-    return True
-
-
 def _link(
-    found: _Found, options: PrepareOptions
+    found: Found, options: PrepareOptions
 ) -> tuple[list[LinkedTrack[Face]], list[Role], list[dict[str, Any]]]:
     """Link faces to tracks; give those that are kept, who they show, and rows on the others."""
     rules = LinkRules(start_score=options.start_score, keep_score=options.keep_score)
@@ -305,7 +275,7 @@ def _shorten(
 def _store(
     task: VideoTask,
     info: VideoInfo,
-    found: _Found,
+    found: Found,
     backend: FaceBackend,
     tracks: Sequence[LinkedTrack[Face]],
     roles: Sequence[Role],
@@ -333,7 +303,7 @@ def _store(
     return [{**track, "path": f"tracks/{task.video_id}/{track['path']}"} for track in stored]
 
 
-def _step(task: VideoTask, found: _Found) -> float:
+def _step(task: VideoTask, found: Found) -> float:
     """Tell how many frames lie between those taken; pictures may have gaps of their own."""
     video = task.root / task.path
     if not is_frames(video):
@@ -342,7 +312,7 @@ def _step(task: VideoTask, found: _Found) -> float:
     return mean_step([numbers[number] for number in found.numbers])
 
 
-def _dropped_frames(found: _Found, tracks: Sequence[LinkedTrack[Face]]) -> list[dict[str, Any]]:
+def _dropped_frames(found: Found, tracks: Sequence[LinkedTrack[Face]]) -> list[dict[str, Any]]:
     """Say which frames lie in no track, and why."""
     covered = _covered(tracks)
     reasons = [
@@ -372,7 +342,7 @@ def _covered(tracks: Sequence[LinkedTrack[Face]]) -> set[int]:
     return {frame for track in tracks for frame in track.frame_index}
 
 
-def _reason(found: _Found, has_track: bool, options: PrepareOptions) -> str:
+def _reason(found: Found, has_track: bool, options: PrepareOptions) -> str:
     """Say what is wrong with a video, or nothing."""
     if found.damage:
         # What follows tells how to mend the file.

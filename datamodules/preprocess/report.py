@@ -30,6 +30,7 @@ COLUMNS = (
     "status",
     "track",
     *_FIGURES,
+    "reused_frames",
     "reason",
 )
 _STATUS_WORDS = {
@@ -70,6 +71,7 @@ def _rows(record: VideoRecord, result: dict[str, Any]) -> list[dict[str, Any]]:
             "what": "video",
             "status": record.status,
             "num_frames": record.num_frames,
+            "reused_frames": result["reused_frames"],
             "reason": result["reason"],
         }
     ]
@@ -95,7 +97,7 @@ def count_results(
         results: What `prepare_video` returned, by `video_id`.
 
     Returns:
-        Videos by status, tracks, frames kept and frames dropped.
+        Videos by status, tracks, frames, those in tracks, and those whose boxes were reused.
     """
     statuses = Counter(str(record.status) for record in records)
     decoded = sum(record.num_frames for record in records)
@@ -106,6 +108,7 @@ def count_results(
         "tracks": sum(len(record.tracks) for record in records),
         "frames": decoded,
         "frames_in_tracks": sum(result["covered_frames"] for result in found),
+        "frames_with_reused_boxes": sum(result["reused_frames"] for result in found),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from datamodules.errors import DataError
 from datamodules.integrity.video_check import track_digest
 from datamodules.preprocess.bench_landmarks import landmark_file
 from datamodules.preprocess.given import face_names
+from datamodules.preprocess.known_faces import KnownFaces
 from datamodules.preprocess.prepare import (
     PREPARE_VERSION,
     PrepareOptions,
@@ -36,6 +37,19 @@ LIBRARIES = ("opencv-python-headless", "av", "decord2", "numpy")
 
 
 @dataclass(frozen=True)
+class GenuineVideo:
+    """What a fake takes over from the genuine video of the same footage.
+
+    Attributes:
+        tracks: Its prepared tracks: paths in the store, each with its SHA-256.
+        num_frames: Frames that it has.
+    """
+
+    tracks: dict[str, str]
+    num_frames: int
+
+
+@dataclass(frozen=True)
 class RecordTask:
     """One video to prepare, wherever it lies.
 
@@ -45,6 +59,7 @@ class RecordTask:
         record: The video.
         options: How to prepare.
         software: What it has to be prepared with, as `software` gives it.
+        genuine: Whose faces are reused, if any are.
     """
 
     source: DataRoot
@@ -52,6 +67,7 @@ class RecordTask:
     record: VideoRecord
     options: PrepareOptions
     software: dict[str, str]
+    genuine: GenuineVideo | None = None
 
 
 def software() -> dict[str, str]:
@@ -79,7 +95,7 @@ def prepare_record(task: RecordTask) -> dict[str, Any]:
         for path in _held(task):
             stack.enter_context(task.source.hold(path))
         out = stack.enter_context(task.out.workspace())
-        video = _video_task(task, out)
+        video = replace(_video_task(task, out), known=_known(task, stack))
         result = prepare_video(video)
         # Pictures and faces by the names that they have in their root.
         names = [_name(path, task.source.folder) for path in input_files(video)]
@@ -130,6 +146,15 @@ def _video_task(task: RecordTask, out: Path) -> VideoTask:
         options=task.options,
         frames=task.record.frames,
     )
+
+
+def _known(task: RecordTask, stack: ExitStack) -> KnownFaces | None:
+    """Fetch the tracks of the genuine video, until the stack is closed."""
+    if task.genuine is None:
+        return None
+    tracks = task.genuine.tracks.items()
+    files = tuple(stack.enter_context(task.out.hold(path, sha256)) for path, sha256 in tracks)
+    return KnownFaces(files, task.genuine.num_frames)
 
 
 def _held(task: RecordTask, below: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datamodules.errors import DataError
 from datamodules.preprocess import blazeface
-from datamodules.preprocess.detect import FaceBackend, face_backend, five_points
+from datamodules.preprocess.detect import FaceBackend, PlacesPoints, face_backend, five_points
 from tests.support.cartoon import blank, draw_face
 from weights import catalog
 from weights.errors import WeightsError
@@ -242,6 +242,11 @@ def test_fan_orders_faces_by_score(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [round(face.score, 1) for face in faces] == [0.9, 0.6]
     assert faces[0].points68[0, 0] == 1
     assert faces[0].points5.shape == (5, 2)
+    assert isinstance(backend, PlacesPoints)
+    (again,) = backend.points(blank(10, 10), faces[:1])
+    assert again is not None
+    np.testing.assert_array_equal(again.points68, faces[0].points68)
+    assert again.score == pytest.approx(faces[0].score)
 
 
 @pytest.mark.parametrize(
