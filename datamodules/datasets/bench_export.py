@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,19 +16,16 @@ from datamodules.errors import DataError
 from datamodules.schema import SPLITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from datamodules.clip_dataset import ClipCutter
+    from datamodules.datasets.bench_crops import FaceCrops
     from datamodules.preprocess.store import PreparedStore
     from datamodules.schema import Clip, VideoRecord
+    from datamodules.storage.root import DataRoot
 
-#: Height and width of DeepfakeBench's crops in pixels.
-CROP_SIZE = 256
-#: Crops that are held at once. [ours]
-_BATCH = 32
 #: Data sets by the names that other readers of the suite give them.
 _NAMES = {
     "ffpp": "FaceForensics++",
@@ -100,6 +97,7 @@ def export_bench(
     frames: str,
     prefix: str,
     name: str | None = None,
+    raw: DataRoot | None = None,
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Exported:
     """Write crops, landmarks and a JSON file for each data set of a store.
@@ -112,6 +110,8 @@ def export_bench(
         frames: Which of the frames with a face are taken: `all`, `first:N` or `spread:N`.
         prefix: What stands before the paths in the JSON files.
         name: Of the data set; the bench's name for that of the manifest unless given.
+        raw: Root of the raw videos, to cut crops out of whole frames; out of the crops of the
+            store, which may leave black corners, unless given.
         tell: Called with the number of videos done, of all.
 
     Returns:
@@ -122,16 +122,16 @@ def export_bench(
             face, or a track is damaged.
         OSError: If the disk refuses the bytes.
     """
-    from datamodules.clip_dataset import ClipCutter
+    from datamodules.datasets.bench_crops import FaceCrops
 
     usable = _usable(store, name)
     places = _places(usable, name)
-    cutter = ClipCutter(store, CROP_SIZE, alignment="bench")
+    crops = FaceCrops(store, raw)
     content: dict[str, Any] = {}
     num_frames = 0
     for done, record in enumerate(usable):
         dataset, place = name or bench_name(record.dataset), places[record.video_id]
-        written = _write_video(cutter, record, out, place, frames)
+        written = _write_video(crops, record, out, place, frames)
         num_frames += len(written)
         videos = _split(content.setdefault(dataset, {}), record, place)
         videos[place.name] = {"label": place.key, "frames": [prefix + path for path in written]}
@@ -228,7 +228,7 @@ def _split(labels: dict[str, Any], record: VideoRecord, place: Place) -> dict[st
 
 
 def _write_video(
-    cutter: ClipCutter, record: VideoRecord, out: Path, place: Place, frames: str
+    crops: FaceCrops, record: VideoRecord, out: Path, place: Place, frames: str
 ) -> list[str]:
     """Write the crops and landmarks of one video.
 
@@ -236,7 +236,7 @@ def _write_video(
         The pictures, relative to the folder.
     """
     written = []
-    for clip in _clips(cutter, record, frames):
+    for clip in crops.clips(record, frames):
         for index, picture, points in zip(
             clip.frame_index.tolist(), clip.frames, _landmarks(clip), strict=True
         ):
@@ -247,29 +247,6 @@ def _write_video(
             np.save(out / twin, points)
             written.append(str(path))
     return sorted(written, key=lambda path: int(PurePosixPath(path).stem))
-
-
-def _clips(cutter: ClipCutter, record: VideoRecord, frames: str) -> Iterator[Clip]:
-    """Cut the largest face out of the frames that are taken, some at a time."""
-    from datamodules.preprocess.frame_choice import frame_numbers
-
-    largest: dict[int, tuple[float, str, int]] = {}
-    for track in record.tracks:
-        faces = cutter.store.reader(track).track
-        areas = np.prod(faces.box[:, 2:] - faces.box[:, :2], axis=1)
-        for position, (frame, area) in enumerate(
-            zip(faces.frame_index.tolist(), areas.tolist(), strict=True)
-        ):
-            if frame not in largest or area > largest[frame][0]:
-                largest[frame] = (area, track, position)
-    there = sorted(largest)
-    positions_of: dict[str, list[int]] = defaultdict(list)
-    for number in frame_numbers(frames, len(there)):
-        _, track, position = largest[there[number]]
-        positions_of[track].append(position)
-    for track, positions in positions_of.items():
-        for start in range(0, len(positions), _BATCH):
-            yield cutter.cut(track, positions[start : start + _BATCH])
 
 
 def _landmarks(clip: Clip) -> NDArray[np.int32]:

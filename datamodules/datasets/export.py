@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         default="spread:32",
         help="frames with a face that are taken: all, first:N or spread:N (spread:32)",
     )
+    parser.add_argument(
+        "--raw",
+        help="raw videos: cut crops out of whole frames, not of the store's crops, whose borders "
+        "may show as black corners",
+    )
     parser.add_argument("--name", help="name of the data set (default: that of the bench)")
     parser.add_argument(
         "--prefix", help="what stands before the paths in the JSON files (./<folder>/)"
@@ -77,7 +82,7 @@ def _export(arguments: argparse.Namespace) -> None:
     from datamodules.errors import DataError
     from datamodules.preprocess.frame_choice import check_choice
     from datamodules.preprocess.store import MANIFEST_NAME, PreparedStore
-    from datamodules.storage.root import is_url
+    from datamodules.storage.root import is_url, open_root
 
     folder, _, file = str(arguments.manifest).rpartition("/")
     if file != MANIFEST_NAME:
@@ -92,7 +97,9 @@ def _export(arguments: argparse.Namespace) -> None:
     prefix = f"./{out.resolve().name}/" if arguments.prefix is None else arguments.prefix
     store = PreparedStore(root)
     try:
-        done = export_bench(store, out, check_choice(arguments.frames), prefix, name, _tell)
+        choice = check_choice(arguments.frames)
+        raw = open_root(arguments.raw) if arguments.raw else None
+        done = export_bench(store, out, choice, prefix, name, raw, _tell)
     finally:
         store.close()
     for note in done.notes:

@@ -147,6 +147,23 @@ def test_own_videos_get_labels_of_their_own(
     np.testing.assert_array_equal(picture[..., ::-1], clip.frames[0])
 
 
+def test_raw_videos_leave_no_black_corners(own: Path, tmp_path: Path) -> None:
+    more = ("--raw", str(own.parent / "raw"), "--frames", "all")
+    assert export(own, tmp_path / "raw", *more) == 0
+    assert export(own, tmp_path / "store", "--frames", "all") == 0
+    name = "mine/swap/{}/a/007"
+    landmarks = [tmp_path / kind / f"{name.format('landmarks')}.npy" for kind in ("raw", "store")]
+    assert landmarks[0].read_bytes() == landmarks[1].read_bytes()
+    pictures = [
+        cv2.imread(str(tmp_path / kind / f"{name.format('frames')}.png"))
+        for kind in ("raw", "store")
+    ]
+    whole, stored = (np.asarray(picture) for picture in pictures)
+    np.testing.assert_array_equal(whole[100:156, 100:156], stored[100:156, 100:156])
+    dark = [int((picture == 0).all(axis=2).sum()) for picture in (whole, stored)]
+    assert dark[0] < dark[1]
+
+
 def test_a_name_for_one_data_set(own: Path, store: Path, tmp_path: Path) -> None:
     assert export(own, tmp_path / "out", "--name", "other") == 0
     assert (tmp_path / "out/dataset_json/other.json").is_file()
