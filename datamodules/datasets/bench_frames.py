@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from datamodules.errors import DataError
 from datamodules.video.frames_reader import PICTURE_SUFFIXES
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from datamodules.storage.root import DataRoot
 
+_Listed: TypeAlias = "tuple[PurePosixPath, Sequence[str]]"
 #: Folders that have to be left of a path: `fake/frames/<video>`. With fewer, frames of one method
 #: could be taken for those of another. [ours]
 _MIN_FOLDERS = 3
@@ -53,18 +54,18 @@ class FrameFinder:
         self._pictures: dict[PurePosixPath, dict[PurePosixPath, set[str]]] = {}
         self._place_of: dict[PurePosixPath, PurePosixPath | None] = {}
 
-    def locate(self, videos: Iterable[Sequence[PurePosixPath]]) -> None:
+    def locate(self, videos: Iterable[_Listed]) -> None:
         """Find out how the paths of a list begin below the root.
 
         Args:
-            videos: The listed frames of every video.
+            videos: Folder and frames of every video.
 
         Raises:
             DataError: If two folders of the list would be the same one below the root.
         """
         below = defaultdict(list)
-        for frames in videos:
-            below[_shelf(frames[0])].append(frames)
+        for video in videos:
+            below[video[0].parent].append(video)
         for shelf, its in below.items():
             if shelf not in self._place_of:
                 tried = its[:: max(1, len(its) // _MAX_TRIED)]
@@ -77,39 +78,38 @@ class FrameFinder:
                     f"folder that holds {shelf.parts[0]}"
                 )
 
-    def find(self, frames: Sequence[PurePosixPath]) -> FoundFrames | None:
+    def find(self, folder: PurePosixPath, listed: Sequence[str]) -> FoundFrames | None:
         """Look for the frames of one video.
 
         Args:
-            frames: As listed, all in one folder; `locate` knows them.
+            folder: As listed; `locate` knows it.
+            listed: Names of the frames.
 
         Returns:
             Those that are there; None if none is.
         """
-        place = self._place_of[_shelf(frames[0])]
+        place = self._place_of[folder.parent]
         if place is None:
             return None
-        folder = place / frames[0].parent.name
+        folder = place / folder.name
         there = self._below(place).get(folder, set())
-        names = sorted({frame.name for frame in frames} & there)
+        names = sorted(there.intersection(listed))
         if not names:
             return None
-        num_missing = len(frames) - len(names)
+        num_missing = len(listed) - len(names)
         if len(names) == len(there):
             return FoundFrames(folder, (), num_missing)
         if len(names) == 1:
             return FoundFrames(folder / names[0], (), num_missing)
         return FoundFrames(folder, tuple(names), num_missing)
 
-    def _place(
-        self, shelf: PurePosixPath, videos: Sequence[Sequence[PurePosixPath]]
-    ) -> PurePosixPath | None:
+    def _place(self, shelf: PurePosixPath, videos: Sequence[_Listed]) -> PurePosixPath | None:
         """Leave out as few leading folders as have to be for some frame to be there."""
         for start in range(max(1, len(shelf.parts) - _MIN_FOLDERS + 2)):
             place = PurePosixPath(*shelf.parts[start:])
-            for frames in videos:
-                for frame in (frames[0], frames[-1]):
-                    if self._root.size(str(place / frame.parent.name / frame.name)) >= 0:
+            for folder, names in videos:
+                for name in (names[0], names[-1]):
+                    if self._root.size(str(place / folder.name / name)) >= 0:
                         return place
         return None
 
@@ -128,8 +128,3 @@ def _alike(path: PurePosixPath, other: PurePosixPath) -> bool:
     """Tell whether two paths differ in leading folders alone, as two JSON files may write them."""
     common = min(len(path.parts), len(other.parts))
     return path.parts[-common:] == other.parts[-common:]
-
-
-def _shelf(frame: PurePosixPath) -> PurePosixPath:
-    """Name the folder that holds the folder of a frame, and those of the other videos."""
-    return frame.parent.parent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+import sys
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,8 @@ _COMPRESSIONS = ("c23", "c40", "raw", "c0")
 #: What the loaders of DeepfakeBench take unless told otherwise.
 _DEFAULT_COMPRESSION = "c23"
 _C40 = "_c40"
-#: Parts of the shortest path of a frame: `<data set>/fake/<picture>`.
-_MIN_PARTS = 3
+#: Folders of the shortest path of a frame: `<data set>/fake/<picture>`.
+_MIN_FOLDERS = 2
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -37,7 +38,8 @@ class BenchVideo:
         name: Of the video.
         compression: For example `c23`, or empty.
         splits: All splits that list it.
-        frames: Paths of its frames, with slashes, as written otherwise.
+        folder: Of its frames, with slashes, as written otherwise.
+        names: Of its frames.
     """
 
     key: str
@@ -46,7 +48,8 @@ class BenchVideo:
     name: str
     compression: str
     splits: tuple[str, ...]
-    frames: tuple[PurePosixPath, ...]
+    folder: PurePosixPath
+    names: tuple[str, ...]
 
 
 def read_bench_json(
@@ -69,18 +72,17 @@ def read_bench_json(
     """
     labels = _content(file, name)
     wanted = compression or ("c40" if name.endswith(_C40) else None)
-    listed: dict[tuple[str, str, str, PurePosixPath], tuple[list[str], list[PurePosixPath]]] = {}
+    listed: dict[tuple[str, str, str, PurePosixPath], tuple[list[str], list[str]]] = {}
     odd: Counter[str] = Counter()
     for key in labels:
         if label_of(key) is None:
             raise DataError(f"{file}: label {key!r} says neither real nor fake by its end")
         if not is_known_label(key):
             notes.append(f"{name}: label {key} is not known, and taken by its end")
-        for split, level, video, frames in _entries(labels[key], wanted, odd, f"{key}"):
-            where = (key, level, video, frames[0].parent)
-            splits, known = listed.setdefault(where, ([], []))
+        for split, level, video, folder, names in _entries(labels[key], wanted, odd, key):
+            splits, known = listed.setdefault((key, level, video, folder), ([], []))
             splits.append(split)
-            known += frames
+            known += names
     notes += [f"{name}: {count} x {what}" for what, count in sorted(odd.items())]
     if not listed:
         raise DataError(f"{file} lists no video{_with(wanted)}")
@@ -113,8 +115,8 @@ def _is_map(value: object) -> bool:
 
 def _entries(
     label: Any, compression: str | None, odd: Counter[str], key: str
-) -> Iterator[tuple[str, str, str, list[PurePosixPath]]]:
-    """Give split, compression, name and frames of every video of a label."""
+) -> Iterator[tuple[str, str, str, PurePosixPath, list[str]]]:
+    """Give split, compression, name, folder and frames of every video of a label."""
     for split, videos in label.items() if _is_map(label) else ():
         if split not in SPLITS:
             odd[f"split {split!r} of {key} is left out"] += 1
@@ -125,8 +127,8 @@ def _entries(
             continue
         for video, entry in videos.items():
             frames = _frames(entry)
-            if len({frame.parent for frame in frames}) == 1:
-                yield split, level, str(video), frames
+            if len(frames) == 1:
+                yield split, level, str(video), *next(iter(frames.items()))
             elif frames:
                 odd[f"a video of {key} has frames in several folders and is left out"] += 1
             else:
@@ -142,12 +144,17 @@ def _level(videos: Any, compression: str | None) -> tuple[str, Any]:
     return level, videos.get(level, {})
 
 
-def _frames(entry: Any) -> list[PurePosixPath]:
+def _frames(entry: Any) -> dict[PurePosixPath, list[str]]:
+    """Read the frames of an entry, by folder; there may be millions, in few folders each."""
     frames = entry.get("frames") if _is_map(entry) else None
-    if not isinstance(frames, list):
-        return []
-    paths = [plain_path(frame) for frame in frames if isinstance(frame, str)]
-    return [path for path in paths if len(path.parts) >= _MIN_PARTS]
+    names = defaultdict(list)
+    for frame in frames if isinstance(frames, list) else ():
+        if isinstance(frame, str):
+            folder, _, name = frame.replace("\\", "/").rpartition("/")
+            # Most videos have the same names: 000.png and so on.
+            names[folder].append(sys.intern(name))
+    paths = {plain_path(folder): found for folder, found in names.items()}
+    return {path: found for path, found in paths.items() if len(path.parts) >= _MIN_FOLDERS}
 
 
 def plain_path(text: str) -> PurePosixPath:
@@ -164,11 +171,9 @@ def plain_path(text: str) -> PurePosixPath:
 
 
 def _video(
-    where: tuple[str, str, str, PurePosixPath],
-    splits: Sequence[str],
-    frames: Sequence[PurePosixPath],
+    where: tuple[str, str, str, PurePosixPath], splits: Sequence[str], names: Sequence[str]
 ) -> BenchVideo:
-    key, level, name, _ = where
+    key, level, name, folder = where
     label, method = label_of(key) or (1, key)
-    unique = tuple(dict.fromkeys(frames))
-    return BenchVideo(key, label, method, name, level, tuple(dict.fromkeys(splits)), unique)
+    unique = tuple(dict.fromkeys(names))
+    return BenchVideo(key, label, method, name, level, tuple(dict.fromkeys(splits)), folder, unique)

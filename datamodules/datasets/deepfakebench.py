@@ -134,13 +134,13 @@ def _videos(
     notes: list[str],
 ) -> list[SourceVideo]:
     """Find the frames of a list, and describe its videos."""
-    finder.locate([video.frames for video in listed])
+    finder.locate([(video.folder, video.names) for video in listed])
     found: list[tuple[BenchVideo, FoundFrames]] = []
     lost = _Missing()
     for video in listed:
-        frames = finder.find(video.frames)
+        frames = finder.find(video.folder, video.names)
         if frames is None:
-            lost.videos.append(str(video.frames[0].parent))
+            lost.videos.append(str(video.folder))
             continue
         found.append((video, frames))
         if frames.num_missing:
