@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: How often a call is made before it fails, and the seconds before the second one; each wait is
-#: twice the one before. [ours]
-MAX_TRIES = 5
+#: twice the one before, 16 s together. [ours]
+MAX_TRIES = 7
 FIRST_WAIT_S = 0.25
 #: Calls at once for many small files: each mostly waits for the network. [ours]
 _THREADS = 16
@@ -82,6 +82,9 @@ class Service:
             raise DataError(
                 f"{url} cannot be opened ({error}); S3 is s3://bucket/prefix"
             ) from error
+        # Its own tries would multiply with ours.
+        if hasattr(self._fs, "retries"):
+            self._fs.retries = 1
         self._path = str(path).rstrip("/")
 
     def list(self, below: str) -> dict[str, Entry]:

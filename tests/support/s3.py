@@ -77,6 +77,10 @@ class CuttingProxy:
         self._lock = threading.Lock()
         threading.Thread(target=self._serve, daemon=True).start()
 
+    def heal(self) -> None:
+        """Cut no more."""
+        self.cut_after = None
+
     def close(self) -> None:
         """Listen no more."""
         self._listener.close()
@@ -104,8 +108,9 @@ class CuttingProxy:
 
     def _allowed(self, count: int) -> int:
         with self._lock:
-            if self.cut_after is not None:
-                count = min(count, self.cut_after)
-                self.cut_after -= count
+            left = self.cut_after
+            if left is not None:
+                count = min(count, left)
+                self.cut_after = left - count
             self.num_bytes += count
             return count
