@@ -6,6 +6,7 @@ jobs that were running then are run again, each alone, and one that dies alone a
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -94,7 +95,9 @@ class _LocalEngine:
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
         # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
-        pool = get_reusable_executor(max_workers=num_workers, env=_ONE_THREAD)
+        # With the whole environment, since a pool of before would still have another one.
+        environment = {**os.environ, **_ONE_THREAD}
+        pool = get_reusable_executor(max_workers=num_workers, env=environment)
         finished = False
         try:
             yield from self._dispatch(pool, jobs, work, ledger, 2 * num_workers)

@@ -336,7 +336,7 @@ def test_command_line_gives_one_line_for_a_wrong_folder(
     assert not (tmp_path / "out").exists()
 
 
-def start_program(raw: Path, out: Path) -> subprocess.Popen[bytes]:
+def start_program(raw: Path | str, out: Path | str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "datamodules.preprocess", "-d", str(raw), "-o", str(out)]
     command += ["--backend", "given", "--format", "png", "--workers", "2"]
     return subprocess.Popen(
