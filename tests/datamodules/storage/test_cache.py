@@ -120,7 +120,8 @@ for _ in range(150):
         with cache.fetching(name):
             if not cache.about(name):
                 cache.allot(name, 500)
-                cache.part(name).write_bytes(name.encode().ljust(500))
+                with cache.part(name).open("r+b") as file:
+                    file.write(name.encode().ljust(500))
                 cache.accept(name, 1, {"version": 1})
         assert target.read_bytes() == name.encode().ljust(500)
 """
