@@ -101,13 +101,9 @@ class ForgeryCLI(LightningCLI):
             raise UsageError(f"a setting cannot be used: {error}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add loggers and progress bar, and choose a strategy that the callbacks allow."""
+        """Add loggers and progress bar."""
         trainer = self._get(self.config_init, "trainer")
         callbacks = trainer.get("callbacks") or []
-        changing = [type(c).__name__ for c in callbacks if getattr(c, "changes_graph", False)]
-        if changing and trainer.get("strategy") == "ddp":
-            # Parameters come and go between steps; plain DDP would wait for their gradients.
-            kwargs["strategy"] = "ddp_find_unused_parameters_true"
         if trainer.get("fast_dev_run"):
             kwargs["logger"] = CSVLogger(str(self.folder))  # Lightning puts a dummy in its place
         elif trainer.get("logger") in (None, True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -15,8 +17,9 @@ import torch
 from pytorch_lightning import Callback
 from torch.utils.data import default_collate
 
-from callbacks import SaveOnSignal, ScoreWriter, StepSeed
+from callbacks import AltFreezing, LastCheckpoint, SaveOnSignal, ScoreWriter, StepSeed
 from lightning_modules.metrics import VideoScores
+from tests.support import freezing
 from tests.support.trainers import ResumableLoader, TinyData, TinyModule, make_clips, tiny_trainer
 
 if TYPE_CHECKING:
@@ -94,6 +97,43 @@ def terminated(folder: Path) -> None:
     trainer.fit(TinyModule(), datamodule=TinyData())
 
 
+def alternation(folder: Path) -> None:
+    """Freeze by turns in every setting; every rank writes what moved and a hash of its weights."""
+    found: dict[str, list[str]] = {}
+    settings = itertools.product(freezing.OPTIMIZERS, (1, 3), ("32-true", "bf16-mixed"))
+    for optimizer, accumulated, precision in settings:
+        options = {"accumulate_grad_batches": accumulated, "precision": precision}
+        name = f"{optimizer} {accumulated} {precision}"
+        found[name] = _alternate(folder, AltFreezing(*freezing.CYCLE), optimizer, **options)
+    saving = {"enable_checkpointing": True}
+    for separate in (False, True):
+        own = folder / str(separate)
+        found[f"whole {separate}"] = _alternate(own / "whole", _freezing(separate), "sgd")
+        saved = LastCheckpoint(every_n_steps=1)
+        _alternate(own, _freezing(separate), "sgd", saved, steps=freezing.STEPS - 5, **saving)
+        found[f"resumed {separate}"] = _alternate(
+            own, _freezing(separate), "sgd", ckpt_path=own / "checkpoints" / "last.ckpt"
+        )
+    rank = os.environ.get("LOCAL_RANK", "0")
+    (folder / f"rank{rank}.json").write_text(json.dumps(found))
+
+
+def _freezing(separate: bool) -> AltFreezing:
+    return AltFreezing(*freezing.CYCLE, separate_momentum=separate)
+
+
+def _alternate(
+    folder: Path, alternate: AltFreezing, optimizer: str, *callbacks: Callback, **options: Any
+) -> list[str]:
+    moves, module = freezing.Moves(), freezing.FactorizedModule(optimizer)
+    options = {"strategy": "ddp", "devices": 2, **options}
+    freezing.fit(folder, module, alternate, moves, *callbacks, **options)
+    digest = hashlib.sha256()
+    for value in module.parameters():
+        digest.update(value.detach().numpy().tobytes())
+    return [moves.letters, digest.hexdigest()]
+
+
 def _numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in figures.items()}
 
@@ -104,4 +144,5 @@ def _trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"scores": scores, "terminated": terminated}[sys.argv[1]](Path(sys.argv[2]))
+    jobs = {"scores": scores, "terminated": terminated, "alternation": alternation}
+    jobs[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,67 @@
+"""Kernels are sorted by what they see."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from callbacks import split_by_axis
+from lightning_modules.backbones.factorized_conv import FactorizedConv3d
+from lightning_modules.backbones.ftcn import FTCNNetwork
+from tests.support.freezing import FactorizedModule
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    groups = split_by_axis(FactorizedModule())
+    assert list(groups.spatial) == ["spatial.weight"]
+    assert list(groups.temporal) == ["temporal.weight", "temporal.bias"]
+    names = [name for group in groups for name in group]
+    assert sorted(names) == sorted(dict(FactorizedModule().named_parameters()))
+
+
+@pytest.mark.parametrize(
+    ("layer", "axis"),
+    [
+        (nn.Conv3d(2, 2, (1, 3, 3)), "spatial"),
+        (nn.Conv3d(2, 2, (1, 1, 5)), "spatial"),
+        (nn.Conv3d(2, 2, (3, 1, 1)), "temporal"),
+        (nn.Conv3d(4, 4, (1, 3, 3), groups=4), "spatial"),
+        (FactorizedConv3d(4, 4, (5, 1, 1), groups=4), "temporal"),
+        (nn.ConvTranspose3d(2, 2, (1, 2, 2)), "spatial"),
+        (nn.Conv3d(3, 2, (5, 7, 7)), "shared"),
+        (nn.Conv3d(3, 2, (3, 1, 3)), "shared"),
+        (nn.Conv3d(2, 2, 1), "shared"),
+        (nn.Conv2d(4, 4, 3, groups=4), "spatial"),
+        (nn.Conv2d(2, 2, (3, 1)), "shared"),
+        (nn.Conv2d(2, 2, 1), "shared"),
+        (nn.Conv1d(4, 4, 3, groups=4), "temporal"),
+        (nn.Conv1d(2, 2, 1), "shared"),
+        (nn.Linear(2, 2), "shared"),
+        (nn.BatchNorm3d(2), "shared"),
+    ],
+    ids=str,
+)
+def test_the_kernel_decides(layer: nn.Module, axis: str) -> None:
+    both = [nn.Conv3d(1, 1, (1, 3, 3)), nn.Conv3d(1, 1, (3, 1, 1))]
+    groups = split_by_axis(nn.Sequential(*both, layer))._asdict()
+    own = {f"2.{name}" for name, _ in layer.named_parameters()}
+    assert own
+    assert {k: own & set(group) for k, group in groups.items()} == {
+        k: own if k == axis else set() for k in groups
+    }
+
+
+def test_a_network_that_is_temporal_only_is_refused_by_name() -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match=r"FTCNNetwork has no .* spatial"):
+        split_by_axis(FTCNNetwork())
+
+
+def test_what_the_user_froze_is_not_counted() -> None:
+    module = FactorizedModule()
+    module.stem.requires_grad_(False)
+    names = {name for group in split_by_axis(module) for name in group}
+    assert "stem.weight" not in names
+    module.temporal.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"FactorizedModule has no trainable temporal"):
+        split_by_axis(module)
