@@ -294,4 +294,4 @@ def _distance(parameters: Iterable[Tensor], before: Iterable[Tensor]) -> Tensor:
         )
         for new, old in zip(parameters, before, strict=True)
     ]
-    return torch.stack(norms).norm()
+    return torch.linalg.vector_norm(torch.stack(norms))

@@ -104,21 +104,20 @@ def alternation(folder: Path) -> None:
     for optimizer, accumulated, precision in settings:
         options = {"accumulate_grad_batches": accumulated, "precision": precision}
         name = f"{optimizer} {accumulated} {precision}"
-        found[name] = _alternate(folder, AltFreezing(*freezing.CYCLE), optimizer, **options)
-    saving = {"enable_checkpointing": True}
+        found[name] = _alternate(folder, _freezing(), optimizer, **options)
+    found["separate"] = _alternate(folder, _freezing(separate=True), "sgd")
     for separate in (False, True):
-        own = folder / str(separate)
-        found[f"whole {separate}"] = _alternate(own / "whole", _freezing(separate), "sgd")
-        saved = LastCheckpoint(every_n_steps=1)
-        _alternate(own, _freezing(separate), "sgd", saved, steps=freezing.STEPS - 5, **saving)
+        own, last = folder / str(separate), LastCheckpoint(every_n_steps=1)
+        options = {"steps": freezing.STOPPED, "enable_checkpointing": True}
+        _alternate(own, _freezing(separate), "sgd", last, **options)
         found[f"resumed {separate}"] = _alternate(
             own, _freezing(separate), "sgd", ckpt_path=own / "checkpoints" / "last.ckpt"
         )
-    rank = os.environ.get("LOCAL_RANK", "0")
+    rank = os.environ["LOCAL_RANK"]
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
 
 
-def _freezing(separate: bool) -> AltFreezing:
+def _freezing(separate: bool = False) -> AltFreezing:
     return AltFreezing(*freezing.CYCLE, separate_momentum=separate)
 
 
@@ -128,6 +127,8 @@ def _alternate(
     moves, module = freezing.Moves(), freezing.FactorizedModule(optimizer)
     options = {"strategy": "ddp", "devices": 2, **options}
     freezing.fit(folder, module, alternate, moves, *callbacks, **options)
+    # The first trainer started the other process; the next ones must not start more.
+    os.environ.setdefault("LOCAL_RANK", "0")
     digest = hashlib.sha256()
     for value in module.parameters():
         digest.update(value.detach().numpy().tobytes())

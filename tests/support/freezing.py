@@ -23,6 +23,8 @@ CYCLE = (2, 1)
 STEPS = 9
 #: Three cycles of it.
 SCHEDULE = "TTS" * 3
+#: Where a run is cut off: in mid-cycle.
+STOPPED = 4
 #: Batches of an epoch: the first epoch ends in mid-cycle.
 BATCHES = 12
 #: What the tests run over, by name: how the optimiser is made.
