@@ -294,4 +294,5 @@ def _distance(parameters: Iterable[Tensor], before: Iterable[Tensor]) -> Tensor:
         )
         for new, old in zip(parameters, before, strict=True)
     ]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return whole
