@@ -75,7 +75,7 @@ class MeshBackend:
         self._net = read_tflite(file_path(WEIGHTS))
         used = {DETECTOR_WEIGHTS, WEIGHTS}
         hashes = [entry.sha256[:8] for entry in CATALOG if entry.name in used]
-        self.version = "-".join(["1", *hashes])
+        self.version = "-".join(["2", *hashes])
 
     def begin(self, video: Path) -> None:
         """Do nothing: every frame is looked at on its own.

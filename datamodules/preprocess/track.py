@@ -115,11 +115,17 @@ def link_faces(
     active: list[LinkedTrack[FaceT]] = []
     for frame, found in enumerate(faces_per_frame):
         faces = sorted((f for f in found if f.score >= rules.keep_score), key=lambda f: -f.score)
-        oldest = frame if frame in cuts else frame - rules.max_gap - 1
-        alive = [t for t in active if t.frame_index[-1] >= oldest]
-        finished += [t for t in active if t.frame_index[-1] < oldest]
-        linked = _continue(alive, faces, frame, rules.min_iou)
-        active = alive + _start(faces, linked, frame, rules)
+        alive = [t for t in active if frame - t.frame_index[-1] <= rules.max_gap + 1]
+        finished += [t for t in active if frame - t.frame_index[-1] > rules.max_gap + 1]
+        pairs = _pairs(alive, faces, rules.min_iou)
+        if frame in cuts:
+            # Whoever is at the same place now: another track, which need not be as sure to start.
+            finished += alive
+            alive = [LinkedTrack([frame], [faces[face]]) for _, face in pairs]
+        else:
+            for track, face in pairs:
+                alive[track]._add(frame, faces[face])
+        active = alive + _start(faces, {face for _, face in pairs}, frame, rules)
     # stable: tracks that start together stay in the order of their scores
     tracks = sorted(finished + active, key=lambda t: (t.frame_index[0], -t.faces[0].score))
     dropped = [
@@ -134,26 +140,27 @@ def link_faces(
     return [track for track in tracks if len(track) >= rules.min_length], dropped
 
 
-def _continue(
-    tracks: list[LinkedTrack[FaceT]], faces: list[FaceT], frame: int, min_iou: float
-) -> set[int]:
+def _pairs(
+    tracks: list[LinkedTrack[FaceT]], faces: list[FaceT], min_iou: float
+) -> list[tuple[int, int]]:
     """Give each track the face that overlaps it best, the best pair first.
 
     Returns:
-        Positions of the faces that were given away.
+        Positions of tracks and of their faces.
     """
     overlaps = box_iou([t.faces[-1].box for t in tracks], [f.box for f in faces])
-    linked: set[int] = set()
+    pairs: list[tuple[int, int]] = []
     served: set[int] = set()
+    linked: set[int] = set()
     for place in np.argsort(-overlaps, axis=None, kind="stable"):
         track, face = (int(i) for i in np.unravel_index(place, overlaps.shape))
         if overlaps[track, face] < min_iou:
             break
         if track not in served and face not in linked:
-            tracks[track]._add(frame, faces[face])
+            pairs.append((track, face))
             served.add(track)
             linked.add(face)
-    return linked
+    return pairs
 
 
 def _start(

@@ -161,6 +161,10 @@ def test_a_cut_ends_every_track() -> None:
         list(range(7, 12)),
         list(range(12, 20)),
     ]
+    # A face that is not sure goes on behind a cut as it would have without one.
+    unsure = [*frames[:7], *([a(t, score=0.6)] for t in range(7, 12))]
+    tracks, _ = link_faces(unsure, cuts={7})
+    assert [len(track) for track in tracks] == [7, 5]
     # Also where the face is not found again at once.
     frames[7] = []
     tracks, _ = link_faces(frames, cuts={7})
