@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: What can be measured, and the module that does it.
 BENCHMARKS = {
     "ftcn_tt": "experiments.benchmarks.network",
+    "i3d": "experiments.benchmarks.network",
     "data": "experiments.benchmarks.loading",
     "storage": "experiments.benchmarks.storage",
     "memory": "experiments.benchmarks.memory",

@@ -7,6 +7,7 @@ from argparse import ArgumentError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger
@@ -81,6 +82,10 @@ class ForgeryCLI(LightningCLI):
         config = self.config[self.subcommand]
         config.checkpoint.dirpath = str(self._fit_folder() / "checkpoints")
         config.trainer.default_root_dir = str(self.folder)
+        if not any(word.startswith("--trainer.precision") for word in self.typed.rest):
+            config.trainer.precision = _available_precision(
+                config.trainer.precision, config.trainer.accelerator
+            )
         if "verbose" in config:
             config.verbose = False  # our table follows
         if config.ckpt_path:
@@ -128,6 +133,25 @@ class ForgeryCLI(LightningCLI):
             overwrite=True,
             multifile=False,
         )
+
+
+def _available_precision(wanted: str | int | None, accelerator: Any) -> str | int | None:
+    """Give the mixed precision of a recipe that the device has in hardware.
+
+    Args:
+        wanted: What the recipe asks for.
+        accelerator: As the trainer takes it.
+
+    Returns:
+        `wanted`, or for a mixed one without bfloat16 on the GPU `16-mixed`, and without a GPU
+        `32-true`.
+    """
+    if wanted not in ("bf16-mixed", "16-mixed"):
+        return wanted
+    if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+        return "32-true"
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return wanted if has_bfloat16 else "16-mixed"
 
 
 def run_stage(typed: Shorthand, args: list[str], folder: Path) -> None:

@@ -2,5 +2,6 @@
 
 from lightning_modules.base import ForgeryModule
 from lightning_modules.ftcn_tt import FTCN
+from lightning_modules.i3d import I3D
 
-__all__ = ["FTCN", "ForgeryModule"]
+__all__ = ["FTCN", "I3D", "ForgeryModule"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_modules.losses import binary_cross_entropy
@@ -102,7 +103,9 @@ class ForgeryModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Load weights the first time, and make one metric for each test set."""
         if self.weights is not None:
-            load_weights(self, self.weights)
+            left_out = load_weights(self, self.weights)
+            if left_out:
+                rank_zero_info(f"{self.weights}: loaded, but left out {', '.join(left_out)}")
             # A test after a fit sets up again, and must not undo the training.
             self.weights = None
         if self.freeze_backbone:

@@ -27,12 +27,15 @@ class Layout:
         renames: How our keys are called officially; the first pattern that matches decides.
         structure: Reads the network's constructor arguments off the official shapes.
         dead_prefixes: Official keys that an official file may have in spite of not using them.
+        other_task: Official keys of the classifier in files that were trained for another task;
+            of another shape than ours they are left out, and ours stays as initialised.
     """
 
     method: str
     renames: tuple[Rename, ...]
     structure: Callable[[Shapes], dict[str, Any]]
     dead_prefixes: tuple[str, ...] = ()
+    other_task: tuple[str, ...] = ()
 
     def official_key(self, key: str) -> str:
         """Translate a key of our network.
@@ -55,6 +58,7 @@ class Layout:
 MARKERS = {
     "ftcn_tt": r"resnet\.head\.time_T\..+",
     "altfreezing": r"resnet\.head\.projection\..+",
+    "kinetics_i3d": r"s1\.pathway0_stem\.conv\.weight",
     "hff": r"(xception|backbone)_(rgb|srm)\..+",
     "sta": r"backbone\.transformer\.resblocks\.\d+\.Adapter\..+",
 }
@@ -135,6 +139,37 @@ def _ftcn_tt_structure(shapes: Shapes) -> dict[str, Any]:
     }
 
 
+# AltFreezing's I3D: official repository at commit f76b061. Kinetics-I3D is SlowFast's own layout,
+# which DeepfakeBench's file has as well: the same keys without the first word.
+
+_KINETICS_RES = r"s\1.pathway0_res\2."
+
+KINETICS_I3D_RENAMES: tuple[Rename, ...] = (
+    (r"backbone\.stem\.(conv|bn)\.(.+)", r"s1.pathway0_stem.\1.\2"),
+    (_RES + r"([abc])\.conv\.(.+)", _KINETICS_RES + r"branch2.\3.\4"),
+    (_RES + r"([abc])\.bn\.(.+)", _KINETICS_RES + r"branch2.\3_bn.\4"),
+    (_RES + r"shortcut\.conv\.(.+)", _KINETICS_RES + r"branch1.\3"),
+    (_RES + r"shortcut\.bn\.(.+)", _KINETICS_RES + r"branch1_bn.\3"),
+    (r"head\.(weight|bias)", r"head.projection.\1"),
+)
+
+ALTFREEZING_RENAMES = tuple((ours, "resnet." + key) for ours, key in KINETICS_I3D_RENAMES)
+
+
+def _i3d_structure(shapes: Shapes) -> dict[str, Any]:
+    """Read the width off an official I3D state dict; three witnesses, as for FTCN+TT."""
+    widths = [64] + [
+        shapes[key][axis] // factor
+        for key, axis, factor in (
+            ("resnet.s1.pathway0_stem.conv.weight", 0, 1),
+            ("resnet.s2.pathway0_res0.branch1_bn.weight", 0, 4),
+            ("resnet.head.projection.weight", -1, 32),
+        )
+        if shapes.get(key)
+    ]
+    return {"width": max(widths, key=widths.count)}
+
+
 LAYOUTS = {
     "ftcn_tt": Layout(
         method="ftcn_tt",
@@ -142,5 +177,14 @@ LAYOUTS = {
         structure=_ftcn_tt_structure,
         # Parts of the official class that its released configuration replaces by an identity.
         dead_prefixes=("resnet.s5.", "resnet.head.projection."),
-    )
+    ),
+    "altfreezing": Layout(
+        method="altfreezing", renames=ALTFREEZING_RENAMES, structure=_i3d_structure
+    ),
+    "kinetics_i3d": Layout(
+        method="kinetics_i3d",
+        renames=KINETICS_I3D_RENAMES,
+        structure=lambda shapes: _i3d_structure({f"resnet.{k}": v for k, v in shapes.items()}),
+        other_task=("head.projection.weight", "head.projection.bias"),
+    ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: DistributedDataParallel's, then that of the module around the network (theirs and ours).
 PREFIXES = ("module.", "network.")
 
+#: Entries of a checkpoint that hold its state dict: this suite's and most others'; SlowFast's.
+WRAPPINGS = ("state_dict", "model_state")
+
 #: Names listed for each kind of difference before "and N more".
 NAMES_SHOWN = 3
 
@@ -26,7 +29,8 @@ NAMES_SHOWN = 3
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a weight file, without running any code it may contain.
 
-    Unwraps an optional `state_dict` entry and takes the prefixes `module.` and `network.` off.
+    Unwraps an optional `state_dict` or `model_state` entry, and takes the prefixes `module.` and
+    `network.` off.
 
     Args:
         path: A file written by `torch.save`: a state dict, or a checkpoint with one inside.
@@ -50,24 +54,21 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(f"{path} cannot be read as weights: {reason[0]}") from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict.")
-    tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise WeightsError(f"{path} holds no tensors; a state dict was expected.")
+    tensors = _tensors_of(content, path)
     for prefix in PREFIXES:
-        tensors = {str(key).removeprefix(prefix): value for key, value in tensors.items()}
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
 
 
-def load_weights(module: nn.Module, path: str | Path) -> None:
+def load_weights(module: nn.Module, path: str | Path) -> list[str]:
     """Load a file into a method, strictly: all keys, all shapes, nothing left over.
 
     Args:
         module: The network, or a method that keeps it in its attribute `network`.
         path: Weights in an official layout, or a checkpoint of this suite.
+
+    Returns:
+        Keys of the file that were left out; see `load_official`.
 
     Raises:
         WeightsError: If the file does not fit; one line that says how, by name.
@@ -77,13 +78,12 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     method = recognise(state)
     if method is None:
         load_own(network, state, source=str(path))
-    elif method in LAYOUTS:
-        load_official(network, state, LAYOUTS[method], source=str(path))
-    else:
-        raise WeightsError(
-            f"{path} looks like official {method} weights, which {type(network).__name__} "
-            "cannot take."
-        )
+        return []
+    if method in LAYOUTS:
+        return load_official(network, state, LAYOUTS[method], source=str(path))
+    raise WeightsError(
+        f"{path} looks like official {method} weights, which {type(network).__name__} cannot take."
+    )
 
 
 def load_own(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -112,7 +112,8 @@ def load_official(
         source: What to call it in an error.
 
     Returns:
-        Keys that were left out because the official network does not use them either.
+        Keys of the file that were left out: the official network does not use them either, or
+        they classify another task's classes (then the network keeps its own classifier).
 
     Raises:
         WeightsError: If a key is missing, extra, or of another shape.
@@ -125,12 +126,31 @@ def load_official(
             f"{source} looks like official {layout.method} weights, which "
             f"{type(network).__name__} cannot take."
         ) from None
-    dead = [key for key in state if key not in official and key.startswith(layout.dead_prefixes)]
-    alive = {key: value for key, value in state.items() if key not in dead}
     expected = {key: tuple(own[name].shape) for key, name in official.items()}
+    left_out = [
+        key for key in state if key not in official and key.startswith(layout.dead_prefixes)
+    ]
+    foreign = [k for k in layout.other_task if k in state and tuple(state[k].shape) != expected[k]]
+    if foreign:
+        # Weight and bias belong together, even where one of them happens to fit.
+        left_out += [key for key in layout.other_task if key in state]
+        expected = {key: shape for key, shape in expected.items() if key not in layout.other_task}
+    alive = {key: value for key, value in state.items() if key not in left_out}
     _require_same(expected, alive, source, layout.method)
-    network.load_state_dict({official[key]: value for key, value in alive.items()})
-    return dead
+    network.load_state_dict(own | {official[key]: value for key, value in alive.items()})
+    return left_out
+
+
+def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
+    for wrapping in WRAPPINGS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapping), Mapping):
+            content = content[wrapping]
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict.")
+    tensors = {str(k): value for k, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors; a state dict was expected.")
+    return tensors
 
 
 def _require_same(

@@ -175,7 +175,12 @@ def certify_evaluation(
 
 
 def certify_training(
-    subject: Subject, golden: Mapping[str, Any], table: str, *, watched: bool
+    subject: Subject,
+    golden: Mapping[str, Any],
+    table: str,
+    *,
+    watched: bool,
+    stage_limit_float32: float = TRAINING_LIMIT,
 ) -> list[Finding]:
     """Compare one training step: both clips in a batch, dropout off, binary cross-entropy.
 
@@ -185,6 +190,32 @@ def certify_training(
         table: Heading for the findings.
         watched: Whether the stages are watched, so that the layers run one by one, or the
             network runs as in use.
+        stage_limit_float32: Largest difference of a stage that passes in float32.
+    """
+    with watch_stages(subject, golden["train_forward_stages"] if watched else {}) as stages:
+        loss, logit = take_step(subject, golden)
+    differences = {}
+    differences["logits"] = gold.difference(logit.tolist(), golden["logits"])
+    differences["loss"] = gold.relative_difference(loss, golden["loss"])
+    differences["running statistics"] = _buffers(subject, golden)
+    column = f"{name_of(subject.dtype)} {'by layer' if watched else 'as used'}"
+    limit = TRAINING_LIMIT if subject.dtype == torch.float64 else stage_limit_float32
+    findings = [Finding(table, column, stage, d, limit) for stage, d in stages.items()]
+    findings += [Finding(table, column, row, d, TRAINING_LIMIT) for row, d in differences.items()]
+    limit = TRAINING_LIMIT if subject.dtype == torch.float64 else GRADIENT_LIMIT_FLOAT32
+    row = f"{len(golden['grad_l2_norm'])} gradient norms"
+    return [*findings, Finding(table, column, row, _gradients(subject, golden), limit)]
+
+
+def take_step(subject: Subject, golden: Mapping[str, Any]) -> tuple[float, Tensor]:
+    """Run the golden training batch forward and backward, dropout off; steps no optimiser.
+
+    Args:
+        subject: The network; left in training mode, with fresh gradients.
+        golden: An entry with the size of the clips.
+
+    Returns:
+        The loss and the logits, shape (2,).
     """
     network = subject.network.train()
     for module in network.modules():
@@ -192,19 +223,11 @@ def certify_training(
             module.p = 0.0
     network.zero_grad()
     clips = torch.cat([subject.clip(name, golden) for name in ("clip0", "clip1")])
-    with watch_stages(subject, golden["train_forward_stages"] if watched else {}) as differences:
-        logit = subject.logit(network(clips))
+    logit = subject.logit(network(clips))
     label = torch.tensor([0.0, 1.0], dtype=logit.dtype)
     loss = F.binary_cross_entropy_with_logits(logit, label)
     torch.autograd.backward(loss)
-    differences["logits"] = gold.difference(logit.tolist(), golden["logits"])
-    differences["loss"] = gold.relative_difference(loss.item(), golden["loss"])
-    differences["running statistics"] = _buffers(subject, golden)
-    column = f"{name_of(subject.dtype)} {'by layer' if watched else 'as used'}"
-    findings = [Finding(table, column, row, d, TRAINING_LIMIT) for row, d in differences.items()]
-    limit = TRAINING_LIMIT if subject.dtype == torch.float64 else GRADIENT_LIMIT_FLOAT32
-    row = f"{len(golden['grad_l2_norm'])} gradient norms"
-    return [*findings, Finding(table, column, row, _gradients(subject, golden), limit)]
+    return loss.item(), logit.detach()
 
 
 def _gradients(subject: Subject, golden: Mapping[str, Any]) -> float:

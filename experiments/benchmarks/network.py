@@ -84,8 +84,14 @@ def _ftcn_tt(setting: Setting) -> nn.Module:
     return FTCNNetwork(num_frames=setting.frames, image_size=setting.size, recompute=recompute)
 
 
+def _i3d(setting: Setting) -> nn.Module:
+    from lightning_modules.backbones.i3d import I3DNetwork
+
+    return I3DNetwork(setting.frames, setting.size, recompute=setting.device != "cpu")
+
+
 #: Networks that can be measured; each returns the logit first.
-NETWORKS: dict[str, Callable[[Setting], nn.Module]] = {"ftcn_tt": _ftcn_tt}
+NETWORKS: dict[str, Callable[[Setting], nn.Module]] = {"ftcn_tt": _ftcn_tt, "i3d": _i3d}
 
 
 def build(setting: Setting, network: Network) -> nn.Module:

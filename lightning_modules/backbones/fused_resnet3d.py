@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
+from lightning_modules.backbones import fusing
 from lightning_modules.backbones import rows as rw
-from lightning_modules.backbones.factorized_conv import FactorizedConv3d
 from lightning_modules.backbones.fused_block import FusedBlock
 
 if TYPE_CHECKING:
@@ -25,48 +25,6 @@ if TYPE_CHECKING:
 #: Positions of a tile of the stem, at full resolution: as many bytes as `rw.TILE_POSITIONS` at
 #: its 64 channels. [ours, measured]
 STEM_POSITIONS = 4 * rw.TILE_POSITIONS
-
-
-def is_applicable(network: ResNet3D, clip: Tensor) -> bool:
-    """Say whether the fused way gives what the modules one by one would give.
-
-    Args:
-        network: The network.
-        clip: Its input, shape (B, 3, T, H, W).
-    """
-    if not network.fused or torch.compiler.is_compiling():
-        return False
-    parts = list(network.modules())[1:]
-    if any(map(_is_hooked, parts)) or not all(_is_plain(part, network.training) for part in parts):
-        return False
-    if len({part.eps for part in parts if isinstance(part, nn.BatchNorm3d)}) > 1:
-        return False  # a fused block has one for its norms
-    if any(size % network.spatial_reduction for size in clip.shape[3:]) or clip.shape[2] % 2:
-        return False
-    recording = torch.is_grad_enabled()
-    if recording and clip.requires_grad:
-        return False
-    if network.training:
-        return clip.device.type == "cpu" or network.recompute
-    recording = recording and any(weight.requires_grad for weight in network.parameters())
-    return clip.device.type == "cpu" and not recording
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
-
-
-def _is_plain(module: nn.Module, training: bool) -> bool:
-    """Refuse synchronised or frozen norms, wrapped convolutions and the like."""
-    if isinstance(module, nn.modules.batchnorm._NormBase):
-        usual = module.affine and module.track_running_stats and module.training == training
-        return type(module) is nn.BatchNorm3d and usual
-    return not isinstance(module, nn.Conv3d) or type(module) is FactorizedConv3d
 
 
 def run(network: ResNet3D, clip: Tensor) -> Tensor:
@@ -99,7 +57,7 @@ def _train_stem(stem: ConvNorm, pixels: Tensor, dtype: torch.dtype) -> Tensor:
     norm = stem.bn
     statistics = rw.statistics_of_pointwise(stem.conv.weight, *moments[:2])
     folded = rw.fold_norm(stem.conv.weight, norm.weight, norm.bias, *statistics, norm.eps)
-    _track(norm, *statistics, moments.num_positions)
+    fusing.track(norm, *statistics, moments.num_positions)
     rows: Tensor = _Stem.apply(pixels.to(dtype), *folded)
     return rows
 
@@ -123,25 +81,13 @@ def _train_block(block: Bottleneck, rows: Tensor) -> Tensor:
     for index, layer in enumerate(layers):
         positions = output if layer is block.c else rows
         count = positions.numel() // positions.shape[-1]
-        _track(layer.bn, statistics[2 * index], statistics[2 * index + 1], count)
+        fusing.track(layer.bn, statistics[2 * index], statistics[2 * index + 1], count)
     return output
-
-
-@torch.no_grad()
-def _track(norm: nn.BatchNorm3d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Update a norm's running statistics as its own forward pass would."""
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-        return
-    norm.num_batches_tracked += 1
-    momentum = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-    unbiased = variance * (count / (count - 1))
-    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
 
 
 def _eval(network: ResNet3D, pixels: Tensor, dtype: torch.dtype) -> Tensor:
     """Take each tile through all stages at once: nothing behind the stem looks sideways."""
-    rows = _run_stem(pixels.to(dtype), _fold(network.stem, dtype))
+    rows = _run_stem(pixels.to(dtype), fusing.fold(network.stem, dtype))
     stages = [[_FoldedBlock(block, dtype) for block in stage] for stage in network.residual_stages]
     outputs = []
     for tile in rw.tiles_of(rows, multiple=network.spatial_reduction // 4):
@@ -159,10 +105,14 @@ class _FoldedBlock:
     """A residual block in evaluation mode on rows."""
 
     def __init__(self, block: Bottleneck, dtype: torch.dtype) -> None:
-        self.a, self.b, self.c = (_fold(layer, dtype) for layer in (block.a, block.b, block.c))
+        self.a, self.b, self.c = (
+            fusing.fold(layer, dtype) for layer in (block.a, block.b, block.c)
+        )
         self.pooled = not isinstance(block.b.pool, nn.Identity)
         shortcut = block.shortcut
-        self.shortcut = _fold(shortcut, dtype) if isinstance(shortcut, type(block.a)) else None
+        self.shortcut = (
+            fusing.fold(shortcut, dtype) if isinstance(shortcut, type(block.a)) else None
+        )
 
     def __call__(self, rows: Tensor) -> Tensor:
         output = self._pool(self.b(self.a(rows).relu_())).relu_()
@@ -171,17 +121,6 @@ class _FoldedBlock:
 
     def _pool(self, rows: Tensor) -> Tensor:
         return rw.max_pool(rows) if self.pooled else rows
-
-
-def _fold(layer: ConvNorm, dtype: torch.dtype) -> rw.Folded:
-    norm = layer.bn
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("A norm without running statistics cannot be folded.")
-    weight = layer.conv.weight.to(rw.accumulator_of(dtype))
-    folded = rw.fold_norm(
-        weight, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
-    )
-    return rw.Folded(*(tensor.to(dtype) for tensor in folded))
 
 
 class _Band(NamedTuple):

@@ -98,13 +98,16 @@ def channel_sum(rows: Tensor) -> Tensor:
     return rows.flatten(0, -2).sum(0, dtype=accumulator_of(rows.dtype))
 
 
-def convolve(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve over time, in the dtype of the rows, with zero padding that keeps T.
+def convolve(
+    rows: Tensor, weight: Tensor, bias: Tensor | None = None, *, padded: bool = True
+) -> Tensor:
+    """Convolve over time, in the dtype of the rows.
 
     Args:
         rows: Shape (N, T, W, C), contiguous.
         weight: Shape (C', C, k, 1, 1), k odd.
         bias: Shape (C',), or None.
+        padded: Whether zeros in front and behind keep T; else it shrinks by k - 1.
 
     Returns:
         Rows of shape (N, T, W, C'), contiguous.
@@ -114,9 +117,10 @@ def convolve(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         _as_images(rows, kernel),
         weight[..., 0].to(rows.dtype),
         None if bias is None else bias.to(rows.dtype),
-        padding=(kernel // 2, 0),
+        padding=(kernel // 2 if padded else 0, 0),
     )
-    return output.permute(0, 2, 3, 1).reshape(*rows.shape[:3], -1)
+    num_frames = rows.shape[1] if padded else rows.shape[1] - kernel + 1
+    return output.permute(0, 2, 3, 1).reshape(len(rows), num_frames, rows.shape[2], -1)
 
 
 def convolve_back(gradient: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from experiments.cli import _available_precision
 from experiments.evaluate import main as evaluate
 from experiments.run import main
 from experiments.run_folder import ENVIRONMENT
@@ -136,3 +138,27 @@ def test_a_checkpoint_of_another_structure(
     checkpoint = run / "checkpoints" / "best.ckpt"
     error = said([*words, "--checkpoint", str(checkpoint)], capsys)
     assert "does not fit" in error
+
+
+@pytest.mark.parametrize(
+    ("wanted", "accelerator", "gpu", "bfloat16", "expected"),
+    [
+        ("bf16-mixed", "auto", True, True, "bf16-mixed"),
+        ("bf16-mixed", "gpu", True, False, "16-mixed"),
+        ("bf16-mixed", "auto", False, False, "32-true"),
+        ("16-mixed", "cpu", True, True, "32-true"),
+        ("32-true", "gpu", True, True, "32-true"),
+        (None, "auto", False, False, None),
+    ],
+)
+def test_mixed_precision_of_a_recipe_is_for_devices_that_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: str | None,
+    accelerator: str,
+    gpu: bool,
+    bfloat16: bool,
+    expected: str | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bfloat16)
+    assert _available_precision(wanted, accelerator) == expected

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules import FTCN, ForgeryModule
+from lightning_modules import FTCN, I3D, ForgeryModule
 
 
 @dataclass(frozen=True)
@@ -48,4 +48,5 @@ class MethodCase:
 
 METHOD_CASES = [
     MethodCase("ftcn_tt", FTCN),
+    MethodCase("i3d", I3D),
 ]

@@ -17,7 +17,8 @@ from weights import certify, golden_numbers
 from weights.convert import LAYOUTS
 from weights.parity import Finding, Subject, certify_evaluation, certify_training, render
 
-GOLDEN = golden_numbers.read_golden("ftcn_tt.json")
+NUMBERS = {name: golden_numbers.read_golden(f"{name}.json") for name in ("ftcn_tt", "altfreezing")}
+GOLDEN = NUMBERS["ftcn_tt"]
 TINY = GOLDEN["variants"]["tiny"]
 
 
@@ -25,8 +26,8 @@ def one_clip(golden: dict[str, Any]) -> dict[str, Any]:
     return {**golden, "clips": {"clip0": golden["clips"]["clip0"]}}
 
 
-def make_subject(dtype: torch.dtype = torch.float64) -> Subject:
-    return certify._subject("ftcn_tt", {}, TINY, dtype)
+def make_subject(dtype: torch.dtype = torch.float64, method: str = "ftcn_tt") -> Subject:
+    return certify._subject(method, {}, TINY, dtype)
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +60,20 @@ def test_rules_are_carried_out_as_the_file_shows() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_network_passes(dtype: torch.dtype) -> None:
-    findings = certify_evaluation(make_subject(dtype), TINY, "table", "column")
-    assert len(findings) == 28
+@pytest.mark.parametrize(("method", "count"), [("ftcn_tt", 28), ("altfreezing", 27)])
+def test_the_network_passes(method: str, count: int, dtype: torch.dtype) -> None:
+    golden = NUMBERS[method]["variants"]["tiny"]
+    findings = certify_evaluation(make_subject(dtype, method), golden, "table", "column")
+    assert len(findings) == count
     assert [finding.row for finding in findings if not finding.passed] == []
 
 
 @pytest.mark.parametrize("watched", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_training_step_passes(watched: bool) -> None:
-    findings = certify_training(make_subject(), GOLDEN["train_mode"], "table", watched=watched)
-    assert len(findings) == 4 + (26 if watched else 0)
+@pytest.mark.parametrize(("method", "stages"), [("ftcn_tt", 26), ("altfreezing", 25)])
+def test_a_training_step_passes(method: str, stages: int, watched: bool) -> None:
+    golden = NUMBERS[method]["train_mode"]
+    findings = certify_training(make_subject(method=method), golden, "table", watched=watched)
+    assert len(findings) == 4 + (stages if watched else 0)
     assert max(finding.difference for finding in findings) < 1e-8
 
 
@@ -123,8 +128,9 @@ def test_the_program_prints_a_certificate_and_its_verdict_is_the_exit_code(
 
 
 @pytest.mark.slow
-def test_full_certificate() -> None:
-    findings = certify.certify("ftcn_tt")
+@pytest.mark.parametrize("method", certify.METHODS)
+def test_full_certificate(method: str) -> None:
+    findings = certify.certify(method)
     assert {"full float32", "full float64"} <= {finding.column for finding in findings}
     assert [finding for finding in findings if not finding.passed] == []
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_modules.backbones.ftcn import FTCNNetwork
+from lightning_modules.backbones.i3d import I3DNetwork
 from weights.convert import LAYOUTS, MARKERS, recognise
 from weights.golden_numbers import read_golden
 
@@ -14,6 +15,39 @@ LAYOUT = LAYOUTS["ftcn_tt"]
 
 def official_shapes() -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, shape, _ in read_golden("ftcn_tt.json")["state_dict"]}
+
+
+def i3d_shapes() -> dict[str, tuple[int, ...]]:
+    return {key: tuple(shape) for key, shape, _ in read_golden("altfreezing.json")["state_dict"]}
+
+
+def kinetics_shapes() -> dict[str, tuple[int, ...]]:
+    shapes = {key.removeprefix("resnet."): shape for key, shape in i3d_shapes().items()}
+    return shapes | {"head.projection.weight": (400, 2048), "head.projection.bias": (400,)}
+
+
+def test_our_320_keys_of_i3d_are_the_official_ones_renamed() -> None:
+    with torch.device("meta"):
+        state = I3DNetwork().state_dict()
+    layout = LAYOUTS["altfreezing"]
+    renamed = {layout.official_key(key): tuple(value.shape) for key, value in state.items()}
+    assert len(renamed) == 320
+    assert renamed == i3d_shapes()
+    kinetics = {LAYOUTS["kinetics_i3d"].official_key(key) for key in state}
+    assert kinetics == set(kinetics_shapes())
+
+
+def test_width_of_i3d_is_read_off_the_shapes() -> None:
+    shapes = i3d_shapes()
+    assert LAYOUTS["altfreezing"].structure(shapes) == {"width": 64}
+    assert LAYOUTS["kinetics_i3d"].structure(kinetics_shapes()) == {"width": 64}
+    shapes["resnet.s1.pathway0_stem.conv.weight"] = (3, 3, 5, 7, 7)  # one damaged entry
+    assert LAYOUTS["altfreezing"].structure(shapes) == {"width": 64}
+    with torch.device("meta"):
+        state = I3DNetwork(width=8).state_dict()
+    layout = LAYOUTS["altfreezing"]
+    small = {layout.official_key(key): tuple(value.shape) for key, value in state.items()}
+    assert layout.structure(small) == {"width": 8}
 
 
 def test_our_275_keys_are_the_official_ones_renamed() -> None:
@@ -72,6 +106,7 @@ def test_methods_are_told_apart_by_their_keys() -> None:
         "ftcn_tt": official_shapes(),
         "altfreezing": {key: () for key, *_ in read_golden("altfreezing.json")["state_dict"]},
         "hff": read_golden("hff_two_stream.json")["state_dict_shapes"],
+        "kinetics_i3d": kinetics_shapes(),
         "sta": {"backbone.transformer.resblocks.0.Adapter.down.weight": ()},
     }
     assert set(keys) == set(MARKERS)

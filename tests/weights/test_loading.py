@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.backbones.ftcn import FTCNNetwork
+from lightning_modules.backbones.i3d import I3DNetwork
 from weights.convert import LAYOUTS
 from weights.errors import WeightsError
 from weights.loading import load_official, load_weights, read_state_dict
@@ -132,6 +133,64 @@ def test_another_structure_is_told_by_name(tmp_path: Path) -> None:
     paper = FTCNNetwork("paper", num_frames=8, image_size=32, width=4)
     with pytest.raises(WeightsError, match=r"extra: .*resnet\.head\.fc"):
         load_weights(Method(), save(official_state(paper), tmp_path))
+
+
+def i3d_state(network: nn.Module, layout: str, classes: int = 1) -> dict[str, Tensor]:
+    """Return the weights of a network by official key, with a classifier of so many classes."""
+    state = {LAYOUTS[layout].official_key(k): v for k, v in network.state_dict().items()}
+    for key in state:
+        if key.endswith(("head.projection.weight", "head.projection.bias")) and classes > 1:
+            state[key] = torch.zeros(classes, *state[key].shape[1:])
+    return state
+
+
+def make_i3d() -> I3DNetwork:
+    return I3DNetwork(num_frames=8, image_size=32, width=4)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "network.", "module.network."])
+def test_altfreezing_weights_fit_wholly(tmp_path: Path, prefix: str) -> None:
+    source, network = make_i3d(), make_i3d()
+    state = {prefix + key: value for key, value in i3d_state(source, "altfreezing").items()}
+    assert load_weights(network, save({"state_dict": state}, tmp_path)) == []
+    assert_same(network, source)
+
+
+@pytest.mark.parametrize("wrapping", ["state_dict", "model_state", None])
+def test_kinetics_weights_leave_their_classifier_out(tmp_path: Path, wrapping: str | None) -> None:
+    source, network = make_i3d(), make_i3d()
+    head = {key: value.clone() for key, value in network.head.state_dict().items()}
+    state = i3d_state(source, "kinetics_i3d", classes=400)
+    left_out = load_weights(network, save({wrapping: state} if wrapping else state, tmp_path))
+    assert left_out == ["head.projection.weight", "head.projection.bias"]
+    assert_same(network.backbone, source.backbone)
+    for key, value in network.head.state_dict().items():
+        assert torch.equal(value, head[key])
+
+
+def test_a_classifier_that_fits_is_kept(tmp_path: Path) -> None:
+    source, network = make_i3d(), make_i3d()
+    assert load_weights(network, save(i3d_state(source, "kinetics_i3d"), tmp_path)) == []
+    assert_same(network, source)
+
+
+def test_kinetics_weights_are_strict_but_for_the_classifier(tmp_path: Path) -> None:
+    state = i3d_state(make_i3d(), "kinetics_i3d", classes=400)
+    state["s5.pathway0_res3.branch2.a.weight"] = state.pop("s5.pathway0_res2.branch2.a.weight")
+    with pytest.raises(
+        WeightsError,
+        match=r"kinetics_i3d.*1 missing: s5\.pathway0_res2.*1 extra: s5\.pathway0_res3",
+    ):
+        load_weights(make_i3d(), save(state, tmp_path))
+
+
+def test_i3d_and_ftcn_do_not_take_each_others_weights(tmp_path: Path) -> None:
+    path = save(i3d_state(make_i3d(), "altfreezing"), tmp_path)
+    with pytest.raises(WeightsError, match="official altfreezing weights, which FTCNNetwork"):
+        load_weights(make_network(), path)
+    path = save(official_state(make_network()), tmp_path)
+    with pytest.raises(WeightsError, match="official ftcn_tt weights, which I3DNetwork"):
+        load_weights(make_i3d(), path)
 
 
 class Evil:

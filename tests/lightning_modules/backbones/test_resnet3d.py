@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.backbones import fused_resnet3d, rows
+from lightning_modules.backbones import fused_resnet3d, fusing, rows
 from lightning_modules.backbones.resnet3d import ConvNorm, ResNet3D
 
 WIDTH = 4
@@ -50,7 +50,7 @@ def close(got: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
 def test_training_step_equals_layer_by_layer(num_stages: int, num_clips: int) -> None:
     fused, plain = make_pair(num_stages)
     clip = make_clip(num_clips=num_clips)
-    assert fused_resnet3d.is_applicable(fused, clip)
+    assert fusing.is_applicable(fused, clip)
     outputs = []
     for network in (fused, plain):
         output = network(clip)
@@ -73,7 +73,7 @@ def test_evaluation_equals_layer_by_layer(num_stages: int) -> None:
     plain.eval()
     clip = make_clip()
     with torch.no_grad():
-        assert fused_resnet3d.is_applicable(fused, clip)
+        assert fusing.is_applicable(fused, clip)
         close(fused(clip), plain(clip))
 
 
@@ -171,7 +171,7 @@ def spoil(network: ResNet3D, how: str) -> None:
 def test_layers_run_one_by_one_where_they_have_to(how: str) -> None:
     fused, _ = make_pair(3)
     spoil(fused, how)
-    assert not fused_resnet3d.is_applicable(fused, make_clip(32))
+    assert not fusing.is_applicable(fused, make_clip(32))
 
 
 def test_a_hook_on_an_inner_layer_sees_it_run() -> None:
@@ -242,5 +242,5 @@ def test_number_of_parameters_of_each_part() -> None:
 
 def test_memory_of_a_recomputing_network_on_an_accelerator_is_asked_for() -> None:
     clip = torch.empty(1, 3, 4, 32, 32, device="meta")
-    assert not fused_resnet3d.is_applicable(ResNet3D(3, WIDTH), clip)
-    assert fused_resnet3d.is_applicable(ResNet3D(3, WIDTH, recompute=True), clip)
+    assert not fusing.is_applicable(ResNet3D(3, WIDTH), clip)
+    assert fusing.is_applicable(ResNet3D(3, WIDTH, recompute=True), clip)
