@@ -131,7 +131,9 @@ class FileCache:
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.utime(part, ns=(time.time_ns(), modified_ns))
-        part.replace(target)
+        # Else whoever counts at this moment may find it in neither place.
+        with self._books():
+            part.replace(target)
         self.note(name, about)
 
     def note(self, name: str, about: dict[str, Any]) -> None:

@@ -86,6 +86,8 @@ class Service:
         if hasattr(self._fs, "retries"):
             self._fs.retries = 1
         self._path = str(path).rstrip("/")
+        #: Whether the bucket is known to be there.
+        self._seen = False
 
     def list(self, below: str) -> dict[str, Entry]:
         """List all files below a folder: their entries by path relative to the URL.
@@ -95,11 +97,9 @@ class Service:
         """
         start = self._full(below)
         found = self._call(lambda: self._fresh().find(start, detail=True), {})
-        if not found and self._call(lambda: self._fresh().exists(start.partition("/")[0]), False):
-            return {}
-        if not found:
-            bucket = start.partition("/")[0]
-            raise DataError(f"{self.url}: there is no bucket {bucket}")
+        if not found and not self._seen:
+            self._check_bucket(start.partition("/")[0])
+        self._seen = True
         prefix = f"{self._path}/" if self._path else ""
         return {
             str(name)[len(prefix) :]: _entry(info)
@@ -107,6 +107,11 @@ class Service:
             # Some consoles make "folders": empty objects whose names end in a slash.
             if str(name).startswith(f"{start}/") and info["type"] == "file" and str(name)[-1] != "/"
         }
+
+    def _check_bucket(self, bucket: str) -> None:
+        """Tell an empty bucket from one that is absent, whose listing is empty as well."""
+        if not self._call(lambda: self._fresh().exists(bucket), False):
+            raise DataError(f"{self.url}: there is no bucket {bucket}")
 
     def entry(self, path: str) -> Entry | None:
         """Look at one file; None if there is none."""

@@ -1,0 +1,26 @@
+"""What a user types reaches the programs as it was typed."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    "path", ["/a b/it's", "/a$b $(touch x)", '/a "b" `c`', "s3://bucket/my videos", "/é 视频"]
+)
+def test_paths_reach_the_program(path: str) -> None:
+    goal = ["make", "--dry-run", "data", f"ROOT={path}", f"OUT={path}/out", "ENGINE=dask"]
+    done = subprocess.run(goal, cwd=ROOT, capture_output=True, text=True, check=True)
+    command = next(line for line in done.stdout.splitlines() if "datamodules.preprocess" in line)
+    words = shlex.split(command)
+    assert words[words.index("--dataset") + 1] == path
+    assert words[words.index("--output") + 1] == f"{path}/out"
+    assert words[words.index("--engine") + 1] == "dask"
