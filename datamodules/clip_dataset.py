@@ -15,7 +15,7 @@ from datamodules.clip_sampling import (
     spread_windows,
     window_positions,
 )
-from datamodules.landmarks import FLIP_FOREHEAD
+from datamodules.faces.landmarks import FLIP_FOREHEAD
 from datamodules.preprocess.align import (
     crop_matrices,
     needed_rows,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datamodules.preprocess.alignments import Alignment
-    from datamodules.preprocess.store import PreparedStore, TrackReader
     from datamodules.schema import VideoRecord
+    from datamodules.store.prepared import PreparedStore, TrackReader
     from datamodules.transforms import ClipAugmentation
 
 

@@ -22,10 +22,10 @@ from datamodules.manifest import check_no_leak, manifest_hash
 
 # LightningCLI reads the types of the constructor while the program runs.
 from datamodules.preprocess.alignments import Alignment, check_alignment
-from datamodules.preprocess.store import PreparedStore
 from datamodules.sampling import ClipLoader, EvalSampler, TrainLoader, TrainSampler
 from datamodules.schema import ClipBatch, normalise_clip
 from datamodules.split_csv import apply_split_csv
+from datamodules.store.prepared import PreparedStore
 from datamodules.transforms import ClipAugmentation
 from datamodules.workers import spare_workers, worker_options
 

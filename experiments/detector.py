@@ -14,8 +14,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from datamodules.errors import DataError
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
-from datamodules.preprocess.store import read_prepared_info
 from datamodules.schema import normalise_clip
+from datamodules.store.prepared import read_prepared_info
 from experiments.errors import UsageError, parser_reason
 from lightning_modules import ForgeryModule
 from weights.errors import WeightsError

@@ -19,7 +19,7 @@ from datamodules.errors import DataError
 from datamodules.preprocess.align import warp_crops
 from datamodules.preprocess.alignments import frame_matrices
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import TrackReader
+from datamodules.store.prepared import TrackReader
 from datamodules.video.reader import frame_times
 from experiments.video_report import DroppedFrames, VideoFacts, VideoReport
 from experiments.video_scores import ClipScore, TrackScore, frame_scores

@@ -18,9 +18,9 @@ from datamodules.video.reader import open_video
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from datamodules.preprocess.store import PreparedStore
     from datamodules.schema import Clip, VideoRecord
     from datamodules.storage.root import DataRoot
+    from datamodules.store.prepared import PreparedStore
     from datamodules.video.reader import VideoReader
 
 #: Height and width of DeepfakeBench's crops in pixels.

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datamodules.datasets.bench_crops import FaceCrops
-    from datamodules.preprocess.store import PreparedStore
     from datamodules.schema import Clip, VideoRecord
     from datamodules.storage.root import DataRoot
+    from datamodules.store.prepared import PreparedStore
 
 #: Data sets by the names that other readers of the suite give them.
 _NAMES = {
@@ -251,7 +251,7 @@ def _write_video(
 
 def _landmarks(clip: Clip) -> NDArray[np.int32]:
     """Give 81 points a frame; 4-byte integers, as the bench's LMDB reader takes their bytes."""
-    from datamodules.landmarks import points81
+    from datamodules.faces.landmarks import points81
 
     points = np.rint(points81(clip.points68, clip.forehead))
     return np.asarray(points, np.int32)

@@ -81,8 +81,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from datamodules.datasets.records import as_folder_name
     from datamodules.errors import DataError
     from datamodules.preprocess.frame_choice import check_choice
-    from datamodules.preprocess.store import MANIFEST_NAME, PreparedStore
     from datamodules.storage.root import is_url, open_root
+    from datamodules.store.prepared import MANIFEST_NAME, PreparedStore
 
     folder, _, file = str(arguments.manifest).rpartition("/")
     if file != MANIFEST_NAME:

@@ -13,9 +13,9 @@ from datamodules.integrity.leaks import Component, components, leak_findings, le
 from datamodules.integrity.manifest_audit import read_for_audit
 from datamodules.integrity.pool import run_all
 from datamodules.integrity.video_check import VideoCheck, VideoTask, check_video
-from datamodules.preprocess.store import INFO_NAME
-from datamodules.preprocess.track_file import FORMAT_VERSION
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import INFO_NAME
+from datamodules.store.track_file import FORMAT_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

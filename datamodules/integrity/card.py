@@ -21,8 +21,8 @@ from datamodules.integrity.counts import STATUSES, class_name, count_findings, l
 from datamodules.integrity.findings import Finding, error, warning
 from datamodules.integrity.video_check import track_digest
 from datamodules.manifest import manifest_hash, read_manifest
-from datamodules.preprocess.store import INFO_NAME, MANIFEST_NAME
 from datamodules.storage.root import LocalRoot
+from datamodules.store.prepared import INFO_NAME, MANIFEST_NAME
 from weights.catalog import CATALOG
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from datamodules.preprocess.store import TrackReader
+    from datamodules.store.prepared import TrackReader
 
 #: Largest distance of near-duplicates in bits of 255. [ours, measured: see above]
 MAX_DISTANCE = 48

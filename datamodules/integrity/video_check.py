@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from datamodules.preprocess.store import TrackReader
     from datamodules.schema import VideoRecord
     from datamodules.storage.root import DataRoot
+    from datamodules.store.prepared import TrackReader
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _check_track(
 ) -> list[NDArray[np.uint8]]:
     """Check a track; its faults are appended, and its fingerprint returned."""
     from datamodules.integrity.fingerprint import fingerprint
-    from datamodules.preprocess.store import TrackReader
+    from datamodules.store.prepared import TrackReader
 
     with store.hold(path) as file, closing(TrackReader(file)) as reader:
         faults += [f"{path}: {reason}" for reason in _origin_faults(task, reader)]

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.datasets.naming import short_hash
 from datamodules.errors import DataError
+from datamodules.faces.detect import PlacesPoints, face_backend
 from datamodules.integrity.card import card_files, data_card
 from datamodules.manifest import validate_manifest, write_manifest
-from datamodules.preprocess.detect import PlacesPoints, face_backend
 from datamodules.preprocess.engine import DiskFullError, Job, Ledger, open_engine, run_jobs
 from datamodules.preprocess.prepare import PREPARE_VERSION, PrepareOptions, failed_result
 from datamodules.preprocess.report import REPORT_NAME, count_results, write_report
-from datamodules.preprocess.store import (
-    INFO_NAME,
-    MANIFEST_NAME,
-    PreparedInfo,
-    write_checksums,
-    write_prepared_info,
-)
 from datamodules.preprocess.work import (
     LIBRARIES,
     GenuineVideo,
@@ -32,6 +25,13 @@ from datamodules.preprocess.work import (
     software,
 )
 from datamodules.storage.output import open_output
+from datamodules.store.prepared import (
+    INFO_NAME,
+    MANIFEST_NAME,
+    PreparedInfo,
+    write_checksums,
+    write_prepared_info,
+)
 from datamodules.video.reader import file_sha256
 
 if TYPE_CHECKING:

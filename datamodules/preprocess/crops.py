@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from datamodules.faces.pose import pose_figures
 from datamodules.preprocess.align import big_box
-from datamodules.preprocess.pose import pose_figures
-from datamodules.preprocess.store import TrackMeta, TrackWriter
+from datamodules.store.prepared import TrackMeta, TrackWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from datamodules.preprocess.detect import Face
-    from datamodules.preprocess.people import Role
-    from datamodules.preprocess.track import LinkedTrack
+    from datamodules.faces.detect import Face
+    from datamodules.faces.people import Role
+    from datamodules.faces.track import LinkedTrack
 
 
 def store_tracks(

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
-from datamodules.preprocess.bench_landmarks import landmark_file
+from datamodules.faces.bench_landmarks import landmark_file
+from datamodules.faces.detect import FaceBackend, face_backend
+from datamodules.faces.finding import Found, find_faces_in
+from datamodules.faces.given import find_faces
+from datamodules.faces.people import find_roles, in_order
+from datamodules.faces.track import LinkedTrack, LinkRules, link_faces
 from datamodules.preprocess.crops import store_tracks
-from datamodules.preprocess.detect import FaceBackend, face_backend
-from datamodules.preprocess.finding import Found, find_faces_in
 from datamodules.preprocess.frame_choice import (
     ALL_FRAMES,
     mean_step,
     not_taken_rows,
     taken,
 )
-from datamodules.preprocess.given import find_faces
-from datamodules.preprocess.people import find_roles, in_order
-from datamodules.preprocess.store import TrackMeta
-from datamodules.preprocess.track import LinkedTrack, LinkRules, link_faces
+from datamodules.store.prepared import TrackMeta
 from datamodules.video.frames_reader import frame_files, is_frames
 from datamodules.video.reader import (
     VideoInfo,
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Literal
 
-    from datamodules.preprocess.detect import Face
-    from datamodules.preprocess.known_faces import KnownFaces
-    from datamodules.preprocess.people import Role
+    from datamodules.faces.detect import Face
+    from datamodules.faces.known_faces import KnownFaces
+    from datamodules.faces.people import Role
 
 #: Raised when the same video and options give other tracks than before.
 PREPARE_VERSION = 2

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
+from datamodules.faces.bench_landmarks import landmark_file
+from datamodules.faces.given import face_names
+from datamodules.faces.known_faces import KnownFaces
 from datamodules.integrity.video_check import track_digest
-from datamodules.preprocess.bench_landmarks import landmark_file
-from datamodules.preprocess.given import face_names
-from datamodules.preprocess.known_faces import KnownFaces
 from datamodules.preprocess.prepare import (
     PREPARE_VERSION,
     PrepareOptions,

@@ -27,7 +27,7 @@ from torchvision import transforms
 from datamodules.clip_dataset import ClipCutter
 from datamodules.clip_sampling import num_windows, window_positions
 from datamodules.preprocess.align import clip_transform, crop_matrices, needed_rows
-from datamodules.preprocess.store import PreparedStore
+from datamodules.store.prepared import PreparedStore
 from datamodules.transforms import ClipAugmentation
 from experiments.benchmarks.machine import at_least_one, processor
 from experiments.errors import UsageError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datamodules.preprocess.align import clip_transform, crop_matrices, needed_rows
-from datamodules.preprocess.store import TrackReader
+from datamodules.store.prepared import TrackReader
 
 #: Side of the frames that DeepfakeBench distributes, in pixels (its section 1).
 _BENCH_SIZE = 256

@@ -19,8 +19,8 @@ from datamodules.clip_sampling import num_windows, window_positions
 from datamodules.datasets.folder import read_folder
 from datamodules.datasets.records import limited
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import PreparedStore
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore
 from experiments.benchmarks.loading import AUGMENTATION
 from experiments.benchmarks.machine import at_least_one, processor, resident_mib
 from experiments.errors import UsageError

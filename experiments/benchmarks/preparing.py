@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from datamodules.datasets.folder import read_folder
 from datamodules.datasets.records import limited
+from datamodules.faces.detect import face_backend
 from datamodules.preprocess.batch import prepare_folder
-from datamodules.preprocess.detect import face_backend
 from datamodules.preprocess.prepare import PrepareOptions
 from datamodules.storage.root import open_root
 from datamodules.video.reader import open_video, probe_video

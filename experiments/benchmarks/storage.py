@@ -19,8 +19,8 @@ import av
 import cv2
 import numpy as np
 
-from datamodules.preprocess.jpeg_rows import restart_interval
-from datamodules.preprocess.store import PreparedStore, TrackWriter
+from datamodules.store.jpeg_rows import restart_interval
+from datamodules.store.prepared import PreparedStore, TrackWriter
 from experiments.benchmarks.loading import choose_clips
 from experiments.benchmarks.machine import at_least_one, processor
 from experiments.errors import UsageError

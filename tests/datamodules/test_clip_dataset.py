@@ -16,8 +16,8 @@ from datamodules.clip_dataset import (
     video_clip_refs,
 )
 from datamodules.errors import DataError
-from datamodules.preprocess.store import PreparedStore, TrackWriter
 from datamodules.sampling import ClipKey
+from datamodules.store.prepared import PreparedStore, TrackWriter
 from datamodules.transforms import ClipAugmentation
 from tests.support.stores import FACE_POINTS5, track_meta, write_store, write_track
 

@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.landmarks import (
+from datamodules.faces.landmarks import (
     FLIP_FOREHEAD,
     FOREHEAD_LEFT_TO_RIGHT,
     estimate_forehead,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from datamodules.preprocess.store import PreparedStore
+from datamodules.store.prepared import PreparedStore
 from experiments.benchmark import main
 from experiments.benchmarks.loading import choose_clips
 from experiments.benchmarks.memory import slope_per_thousand

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from datamodules.clip_sampling import mirror_padding_index
 from datamodules.preprocess.align import clip_transform, warp_crops
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import TrackReader
 from datamodules.schema import normalise_clip
+from datamodules.store.prepared import TrackReader
 from experiments import predict
 from experiments.detector import load_detector
 from experiments.video_scoring import strided_windows

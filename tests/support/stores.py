@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datamodules.manifest import write_manifest
-from datamodules.preprocess.store import (
+from datamodules.schema import VideoRecord
+from datamodules.store.prepared import (
     MANIFEST_NAME,
     PreparedInfo,
     TrackMeta,
     TrackWriter,
     write_prepared_info,
 )
-from datamodules.schema import VideoRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,8 +13,8 @@ from datamodules.datasets.layouts import read_layout
 from datamodules.datasets.records import SourceFolder
 from datamodules.errors import DataError
 from datamodules.preprocess.__main__ import main
-from datamodules.preprocess.store import PreparedStore
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore
 from datamodules.video_datamodule import VideoDataModule
 from tests.support.bench import FF, write_df40, write_ff, write_flat, write_json
 

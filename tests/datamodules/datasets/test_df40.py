@@ -8,8 +8,8 @@ from datamodules.datasets.layouts import read_layout
 from datamodules.datasets.records import SourceFolder
 from datamodules.errors import DataError
 from datamodules.preprocess.__main__ import main
-from datamodules.preprocess.store import PreparedStore
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore
 from tests.support.frame_folders import write_bench_video, write_picture
 from tests.support.videos import coded_frame
 

@@ -11,11 +11,11 @@ from datamodules.datasets.adapter import LayoutOptions
 from datamodules.datasets.bench_export import bench_name, place_of
 from datamodules.datasets.export import main
 from datamodules.datasets.layouts import read_layout
+from datamodules.faces.bench_landmarks import read_landmarks
 from datamodules.preprocess.__main__ import main as prepare
-from datamodules.preprocess.bench_landmarks import read_landmarks
-from datamodules.preprocess.store import PreparedStore
 from datamodules.schema import VideoRecord
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore
 from tests.support.bench import FF, write_df40, write_ff
 from tests.support.raw_folder import face_rows, write_clip
 

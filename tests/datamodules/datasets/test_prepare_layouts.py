@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from datamodules.preprocess.__main__ import main
-from datamodules.preprocess.store import PreparedStore
+from datamodules.store.prepared import PreparedStore
 from tests.support.layouts import write
 from tests.support.raw_folder import face_rows, write_clip, write_faces
 from tests.support.videos import coded_frame

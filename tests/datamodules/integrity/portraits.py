@@ -9,8 +9,8 @@ from typing import Any
 
 from datamodules.integrity.card import write_data_card
 from datamodules.manifest import write_manifest
-from datamodules.preprocess.store import MANIFEST_NAME
 from datamodules.schema import SPLITS, VideoRecord
+from datamodules.store.prepared import MANIFEST_NAME
 from datamodules.video.reader import file_sha256
 from tests.support.stores import portrait, write_store, write_track
 from tests.support.videos import write_video

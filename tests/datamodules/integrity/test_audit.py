@@ -15,8 +15,8 @@ from datamodules.integrity.audit import Audit, audit
 from datamodules.integrity.counts import MAX_RATIO, count_findings
 from datamodules.integrity.leaks import components, leaks
 from datamodules.manifest import read_manifest
-from datamodules.preprocess.store import MANIFEST_NAME
 from datamodules.schema import VideoRecord
+from datamodules.store.prepared import MANIFEST_NAME
 from datamodules.video.reader import file_sha256
 from tests.datamodules.integrity.portraits import (
     FRAMES,

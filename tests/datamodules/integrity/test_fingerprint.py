@@ -15,7 +15,7 @@ from datamodules.integrity.fingerprint import (
     picture_hash,
 )
 from datamodules.integrity.pool import run_all
-from datamodules.preprocess.store import TrackReader
+from datamodules.store.prepared import TrackReader
 from tests.support.stores import portrait, write_track
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from datamodules.datasets.folder import read_folder
 from datamodules.integrity.fingerprint import fingerprint, near_pairs
-from datamodules.preprocess.store import TrackReader
 from datamodules.storage.root import LocalRoot
+from datamodules.store.prepared import TrackReader
 from datamodules.video.reader import open_video, probe_video
 from weights.catalog import CATALOG, file_path
 from weights.errors import WeightsError

@@ -11,6 +11,7 @@ import pytest
 
 from datamodules.clip_dataset import ClipCutter
 from datamodules.errors import DataError
+from datamodules.faces.detect import five_points
 from datamodules.preprocess.align import big_box, clip_transform
 from datamodules.preprocess.alignments import (
     ALIGNMENTS,
@@ -19,8 +20,7 @@ from datamodules.preprocess.alignments import (
     check_alignment,
     frame_matrices,
 )
-from datamodules.preprocess.detect import five_points
-from datamodules.preprocess.store import PreparedStore, TrackWriter
+from datamodules.store.prepared import PreparedStore, TrackWriter
 from datamodules.transforms import FLIP_68, ClipAugmentation
 from tests.support.stores import track_meta, write_store
 

@@ -6,7 +6,7 @@ import pytest
 from datamodules.errors import DataError
 from datamodules.preprocess.frame_choice import check_choice, frame_numbers, mean_step, taken
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import TrackReader
+from datamodules.store.prepared import TrackReader
 from datamodules.video.reader import open_video
 from tests.support.frame_folders import write_frames
 from tests.support.raw_folder import face_rows, write_clip, write_faces

@@ -14,10 +14,10 @@ from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
 from datamodules.preprocess.__main__ import main
 from datamodules.preprocess.batch import Preparation, prepare_folder
-from datamodules.preprocess.store import PreparedStore, TrackReader
 from datamodules.storage.output import LocalOutput
 from datamodules.storage.remote import RemoteRoot
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore, TrackReader
 from datamodules.video_datamodule import VideoDataModule
 from tests.datamodules.preprocess.test_prepare import GIVEN, start_program, wait_for
 from tests.support.raw_folder import face_rows, write_clip

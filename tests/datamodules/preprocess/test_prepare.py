@@ -20,8 +20,8 @@ from datamodules.preprocess.__main__ import main
 from datamodules.preprocess.align import big_box
 from datamodules.preprocess.batch import Preparation, prepare_folder
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import PreparedStore, TrackReader
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore, TrackReader
 from datamodules.video.reader import open_video
 from tests.support.raw_folder import face_rows, write_clip, write_faces
 from tests.support.videos import write_video

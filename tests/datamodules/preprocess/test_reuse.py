@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
+from datamodules.faces.detect import Face, FaceBackend, face_backend, five_points
+from datamodules.faces.finding import FaceFinder
+from datamodules.faces.known_faces import KnownFaces
 from datamodules.preprocess.batch import prepare_folder
-from datamodules.preprocess.detect import Face, FaceBackend, face_backend, five_points
-from datamodules.preprocess.finding import FaceFinder
-from datamodules.preprocess.known_faces import KnownFaces
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import PreparedStore, TrackReader
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore, TrackReader
 from datamodules.video.reader import VideoInfo, probe_video
 from tests.support.cartoon import blank, draw_face
 from tests.support.raw_folder import face_rows, write_clip

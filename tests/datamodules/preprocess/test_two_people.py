@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import TrackReader
+from datamodules.store.prepared import TrackReader
 from datamodules.video.reader import open_video
 from weights import catalog
 

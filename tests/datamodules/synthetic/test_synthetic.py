@@ -16,9 +16,9 @@ from sklearn.metrics import roc_auc_score
 
 from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
+from datamodules.faces.detect import five_points
 from datamodules.manifest import validate_manifest
 from datamodules.preprocess.align import clip_transform, transform_points
-from datamodules.preprocess.detect import five_points
 from datamodules.storage.root import open_root
 from datamodules.synthetic.canvas import FaceCanvas, draw_canvas
 from datamodules.synthetic.datamodule import SyntheticDataModule

@@ -11,8 +11,8 @@ from datamodules.datasets.records import SourceFolder, SourceVideo, source_folde
 from datamodules.errors import DataError
 from datamodules.preprocess.batch import prepare_folder
 from datamodules.preprocess.prepare import PrepareOptions
-from datamodules.preprocess.store import PreparedStore
 from datamodules.storage.root import open_root
+from datamodules.store.prepared import PreparedStore
 from datamodules.video.frames_reader import frame_files, frames_step
 from datamodules.video.reader import DamagedVideoError, frame_times, open_video, probe_video
 from tests.support.frame_folders import write_frames, write_lossless, write_picture

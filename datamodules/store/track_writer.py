@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datamodules.atomic import atomic_open
-from datamodules.preprocess.jpeg_rows import restart_interval
-from datamodules.preprocess.track_file import ARRAYS, FORMAT_VERSION, OPTIONAL_ARRAYS, frame_name
+from datamodules.store.jpeg_rows import restart_interval
+from datamodules.store.track_file import ARRAYS, FORMAT_VERSION, OPTIONAL_ARRAYS, frame_name
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from datamodules.preprocess.track_file import TrackMeta
+    from datamodules.store.track_file import TrackMeta
 
 _ROWS = {**ARRAYS, **OPTIONAL_ARRAYS}
 

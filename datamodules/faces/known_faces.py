@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datamodules.errors import DataError
-from datamodules.preprocess.detect import Face
+from datamodules.faces.detect import Face
 from datamodules.preprocess.frame_choice import keeps_numbers
-from datamodules.preprocess.track_file import TrackReader
+from datamodules.store.track_file import TrackReader
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ import pytest
 
 from datamodules.errors import DataError
 from datamodules.manifest import manifest_hash
-from datamodules.preprocess import store as store_module
-from datamodules.preprocess.store import (
+from datamodules.store import prepared as store_module
+from datamodules.store.prepared import (
     PreparedInfo,
     PreparedStore,
     TrackReader,
@@ -28,7 +28,7 @@ from tests.support.stores import smooth_crop, track_meta, write_store, write_tra
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from datamodules.preprocess.track_file import ImageFormat
+    from datamodules.store.track_file import ImageFormat
 
 FRAMES = (0, 1, 4, 5, 9)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.preprocess.detect import Face, five_points
+from datamodules.faces.detect import Face, five_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.preprocess.detect import Face, five_points
+from datamodules.faces.detect import Face, five_points
 from weights.errors import WeightsError
 
 if TYPE_CHECKING:

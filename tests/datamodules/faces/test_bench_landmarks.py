@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError
-from datamodules.preprocess.bench_landmarks import landmark_file, read_landmarks
+from datamodules.faces.bench_landmarks import landmark_file, read_landmarks
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.preprocess.store import TrackReader
+from datamodules.store.prepared import TrackReader
 from tests.support.frame_folders import write_bench_video, write_landmarks
 
 BENCH = PrepareOptions(backend="bench", image_format="png")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datamodules.preprocess.track import box_iou
+from datamodules.faces.track import box_iou
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from datamodules.preprocess.track import FaceT, LinkedTrack
+    from datamodules.faces.track import FaceT, LinkedTrack
 
 #: Overlap of the last box of a track with the first one of another that goes on with it: less than
 #: from frame to frame, as the head has moved while it was lost. [ours]

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from datamodules.errors import DataError
-from datamodules.preprocess import blazeface
-from datamodules.preprocess.detect import FaceBackend, PlacesPoints, face_backend, five_points
+from datamodules.faces import blazeface
+from datamodules.faces.detect import FaceBackend, PlacesPoints, face_backend, five_points
 from tests.support.cartoon import blank, draw_face
 from weights import catalog
 from weights.errors import WeightsError
@@ -235,7 +235,7 @@ def fake_face_alignment(failure: Exception | None) -> types.ModuleType:
 
 def test_fan_orders_faces_by_score(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "face_alignment", fake_face_alignment(None))
-    monkeypatch.setattr("datamodules.preprocess.fan.version", lambda _: "9.9")
+    monkeypatch.setattr("datamodules.faces.fan.version", lambda _: "9.9")
     backend = face_backend("fan", device="cpu")
     assert (backend.name, backend.version) == ("fan", "9.9")
     faces = backend.faces(blank(10, 10))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from datamodules.landmarks import forehead_from_outline, points81
-from datamodules.preprocess.blazeface import WEIGHTS as DETECTOR_WEIGHTS
-from datamodules.preprocess.blazeface import BlazeFace, box_iou, read_tflite
-from datamodules.preprocess.detect import Face, five_points
+from datamodules.faces.blazeface import WEIGHTS as DETECTOR_WEIGHTS
+from datamodules.faces.blazeface import BlazeFace, box_iou, read_tflite
+from datamodules.faces.detect import Face, five_points
+from datamodules.faces.landmarks import forehead_from_outline, points81
 from weights.catalog import CATALOG, file_path
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from datamodules.preprocess.blazeface import Detection
+    from datamodules.faces.blazeface import Detection
 
 WEIGHTS = "face_landmark.tflite"
 #: Input of the network in pixels, and its outputs: 468 points (x, y, z), and a face flag.

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.preprocess import pose
-from datamodules.preprocess.detect import face_backend
-from datamodules.preprocess.pose import head_angles, pose_figures
+from datamodules.faces import pose
+from datamodules.faces.detect import face_backend
+from datamodules.faces.pose import head_angles, pose_figures
 from datamodules.video.reader import open_video
 from weights import catalog
 

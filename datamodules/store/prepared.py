@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from datamodules.atomic import write_text_atomically
 from datamodules.errors import DataError
 from datamodules.manifest import manifest_hash, read_manifest, validate_manifest
-from datamodules.preprocess.track_file import (
+from datamodules.storage.root import is_url, open_root
+from datamodules.store.track_file import (
     FORMAT_VERSION,
     READABLE_VERSIONS,
     REMEDY,
@@ -25,8 +26,7 @@ from datamodules.preprocess.track_file import (
     TrackReader,
     wrong_version,
 )
-from datamodules.preprocess.track_writer import TrackWriter
-from datamodules.storage.root import is_url, open_root
+from datamodules.store.track_writer import TrackWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

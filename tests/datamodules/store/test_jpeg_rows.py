@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.preprocess.jpeg_rows import restart_interval, some_rows
+from datamodules.store.jpeg_rows import restart_interval, some_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

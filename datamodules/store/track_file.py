@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.preprocess.jpeg_rows import some_rows
 from datamodules.schema import FaceTrack
+from datamodules.store.jpeg_rows import some_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

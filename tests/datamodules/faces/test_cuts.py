@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.preprocess.cuts import CutFinder
+from datamodules.faces.cuts import CutFinder
 from datamodules.video.reader import open_video
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from datamodules.preprocess.track import LinkedTrack, LinkRules, box_iou, link_faces
+from datamodules.faces.track import LinkedTrack, LinkRules, box_iou, link_faces
 
 GOLDEN: dict[str, Any] = json.loads(
     (Path(__file__).parents[3] / "weights" / "golden" / "preprocess.json").read_text()

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from datamodules.errors import DataError
+from datamodules.faces.cuts import CutFinder
+from datamodules.faces.detect import PlacesPoints, ReadsFaces
 from datamodules.preprocess.align import big_box
-from datamodules.preprocess.cuts import CutFinder
-from datamodules.preprocess.detect import PlacesPoints, ReadsFaces
 from datamodules.preprocess.frame_choice import frame_numbers, taken
 from datamodules.video.frames_reader import frame_files, is_frames
 from datamodules.video.reader import DamagedVideoError, open_video, prefix_decoder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from datamodules.preprocess.detect import Face, FaceBackend
+    from datamodules.faces.detect import Face, FaceBackend
     from datamodules.video.reader import VideoInfo
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 
-from datamodules.preprocess.people import find_roles, in_order
-from datamodules.preprocess.track import LinkedTrack
-from tests.datamodules.preprocess.test_track import Toy
+from datamodules.faces.people import find_roles, in_order
+from datamodules.faces.track import LinkedTrack
+from tests.datamodules.faces.test_track import Toy
 
 
 def track(frames: range, left: float, side: float = 40, score: float = 0.9) -> LinkedTrack[Toy]:

@@ -119,19 +119,19 @@ def face_backend(name: str, **options: Any) -> FaceBackend:
     """
     # Imported here, so that one backend does not pull in the libraries of the others.
     if name == "mesh":
-        from datamodules.preprocess.mesh import MeshBackend
+        from datamodules.faces.mesh import MeshBackend
 
         return MeshBackend(**options)
     if name == "fan":
-        from datamodules.preprocess.fan import FanBackend
+        from datamodules.faces.fan import FanBackend
 
         return FanBackend(**options)
     if name == "given":
-        from datamodules.preprocess.given import GivenBackend
+        from datamodules.faces.given import GivenBackend
 
         return GivenBackend(**options)
     if name == "bench":
-        from datamodules.preprocess.bench_landmarks import BenchBackend
+        from datamodules.faces.bench_landmarks import BenchBackend
 
         return BenchBackend(**options)
     raise DataError(f"no face backend is called {name!r}; there are {', '.join(BACKENDS)}")

@@ -1,0 +1,1 @@
+"""Faces in videos: found, placed, linked to tracks, and told apart."""

@@ -1,0 +1,1 @@
+"""Prepared folders: manifest, face tracks, and how they were made."""
