@@ -8,7 +8,8 @@ one line to `LAYOUTS`.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -126,7 +127,21 @@ def read_layout(name: str, root: DataRoot, options: LayoutOptions) -> SourceFold
     if options.all_test and options.split_file:
         raise DataError("--all-test and --split exclude each other; give one of them")
     reader: Reader = getattr(import_module(layout.module), layout.reader.partition(":")[2])
-    return reader(root, options)
+    return replace(reader(root, options), reading=_reading(name, options))
+
+
+def _reading(name: str, options: LayoutOptions) -> str:
+    """Put the choices of a user into words of a command line, without the places of his files."""
+    words = ["--layout", name]
+    words += ["--compression", options.compression] if options.compression else []
+    for subset in options.subsets:
+        words += ["--subset", subset]
+    if options.keep_apart != LayoutOptions().keep_apart:
+        words += ["--keep-apart", options.keep_apart]
+    words += ["--split-from", "ours"] if options.resplit else []
+    words += ["--all-test"] if options.all_test else []
+    words += ["--split", "<split.csv>"] if options.split_file else []
+    return shlex.join(words)
 
 
 def describe_layouts() -> str:

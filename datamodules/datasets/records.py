@@ -66,11 +66,13 @@ class SourceFolder:
         root: Where they lie.
         records: One for each video, sorted by `video_id`; what decoding tells is still empty.
         notes: What a user should know about how they were read, one line each.
+        reading: The layout, and what the user chose of it, as words of a command line.
     """
 
     root: DataRoot
     records: list[VideoRecord]
     notes: list[str]
+    reading: str = ""
 
     @property
     def dataset(self) -> str:
@@ -125,7 +127,7 @@ def limited(source: SourceFolder, limit: int) -> SourceFolder:
     # A pair whose genuine video is left out is none.
     chosen = [r if r.paired_real in ids else replace(r, paired_real=None) for r in chosen]
     notes = [*source.notes, f"{limit} of {count} videos are taken"]
-    return SourceFolder(source.root, chosen, notes)
+    return replace(source, records=chosen, notes=notes)
 
 
 def footage_name(path: PurePosixPath) -> str:

@@ -180,6 +180,9 @@ def reproduce_command(parameters: Mapping[str, Any]) -> str:
     """
     words = []
     for name, value in sorted(parameters.items()):
+        if name == "reading":
+            words.append(str(value))
+            continue
         option = "--" + _OPTIONS.get(name, name.replace("_", "-"))
         if value is True:
             words.append(option)

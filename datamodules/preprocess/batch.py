@@ -234,7 +234,11 @@ class _Run:
         info = PreparedInfo(
             backend=self._options.backend,
             backend_version=self._backend_version,
-            parameters={"dataset": self._source.dataset, **self._options.parameters()},
+            parameters={
+                "dataset": self._source.dataset,
+                "reading": self._source.reading,
+                **self._options.parameters(),
+            },
             libraries={name: self._software[name] for name in LIBRARIES},
             counts=counts,
         )

@@ -6,6 +6,7 @@ import pytest
 
 from datamodules.datasets.adapter import LayoutOptions
 from datamodules.datasets.layouts import LAYOUTS, describe_layouts, read_layout
+from datamodules.datasets.records import limited
 from datamodules.errors import DataError
 from datamodules.preprocess.__main__ import main
 from datamodules.storage.root import open_root
@@ -71,3 +72,11 @@ def test_command_line_mistakes_are_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_the_choices_of_the_user_are_kept_in_words(tmp_path: Path) -> None:
+    root = open_root(plain(tmp_path))
+    assert read_layout("folder", root, LayoutOptions()).reading == "--layout folder"
+    source = read_layout("folder", root, LayoutOptions(all_test=True))
+    assert source.reading == "--layout folder --all-test"
+    assert limited(source, 1).reading == source.reading
