@@ -43,12 +43,11 @@ class AltFreezing(Callback):
     the last bit with any optimiser. Running statistics of norms go on, as in the authors' code.
     Weights that need no gradient when training starts stay so and are no part of it.
 
-    Deviations: the paper has one optimiser, as here by default. The authors' released code steps
-    one of two SGD optimisers in turn instead, one over temporal and shared, one over spatial and
-    shared weights; a shared weight then has two momenta, and each remembers only the gradients of
-    its own phase. `separate_momentum` does that with one optimiser. The numbers of steps are read
-    as 20 : 1 as in the paper's text; the released configuration's `ALTER_FREQ: 20`, whose loop was
-    never released, may also mean 20 : 20.
+    One optimiser steps all weights, as in DeepfakeBench's port, and the numbers of steps are that
+    port's as well. The authors' released code has two SGD optimisers and steps one of them, over
+    temporal and shared or over spatial and shared weights: a shared weight then has two momenta,
+    and each knows the gradients of its own phase only. `separate_momentum` does that with one
+    optimiser. Their loop was never released; its setting `ALTER_FREQ: 20` may also mean 20 : 20.
 
     Logs, at the loggers' interval for each phase, `altfreezing/phase` (0 while the spatial weights
     are frozen, 1 while the temporal ones are) and `altfreezing/update_<group>`, the Euclidean norm

@@ -49,4 +49,5 @@ class MethodCase:
 METHOD_CASES = [
     MethodCase("ftcn_tt", FTCN),
     MethodCase("i3d", I3D),
+    MethodCase("altfreezing", I3D),
 ]
