@@ -17,110 +17,24 @@ with products in any other order; only a channel that nearly cancels its inputs 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_modules.backbones import rows as rw
+from lightning_modules.backbones.fused_layers import (
+    Layer,
+    LayerGradient,
+    MeasuredNorm,
+    PointwiseGradient,
+    PointwiseLayer,
+    Statistics,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-
-class Layer(NamedTuple):
-    """Weights of a convolution and of the batch norm behind it.
-
-    Attributes:
-        weight: Shape (C', C, k, 1, 1).
-        gamma: Scale of the norm, shape (C',).
-        beta: Shift of the norm, shape (C',).
-    """
-
-    weight: Tensor
-    gamma: Tensor
-    beta: Tensor
-
-
-Statistics = tuple[Tensor, Tensor]
-"""Batch mean and variance in front of a norm, both of shape (C',)."""
-
-
-class PointwiseGradient(NamedTuple):
-    """What the backward pass of a pointwise layer comes down to.
-
-    Attributes:
-        layer: Gradients of the layer's weights.
-        weight: The folded weight, which carries gradients to the input.
-        coupling: Weight (C, C, 1, 1, 1) from the layer's input to that input's gradient: what
-            flows through the batch statistics.
-        offset: The constant that belongs to it, shape (C,).
-    """
-
-    layer: Layer
-    weight: Tensor
-    coupling: Tensor
-    offset: Tensor
-
-    def __call__(self, gradient: Tensor, rows: Tensor) -> Tensor:
-        """Give the input's gradient (N, T, W, C) from that of the output and the input."""
-        carried = rw.convolve_back(gradient, self.weight, self.offset)
-        return carried.add_(rw.convolve(rows, self.coupling))
-
-
-class PointwiseLayer:
-    """A pointwise convolution whose batch norm takes its statistics from the input's moments.
-
-    Args:
-        layer: The weights.
-        moments: Of the input.
-        statistics: Batch mean and variance in front of the norm, both of shape (C',): what
-            `rows.statistics_of_pointwise` makes of the moments.
-        eps: Of the norm.
-    """
-
-    def __init__(
-        self, layer: Layer, moments: rw.Moments, statistics: Statistics, eps: float
-    ) -> None:
-        self.layer = layer
-        self.moments = moments
-        self.statistics = statistics
-        self.eps = eps
-        self._weight_grads: list[Tensor] = []
-        self._bias_grads: list[Tensor] = []
-
-    def folded(self) -> rw.Folded:
-        """Fold the norm into the convolution."""
-        return rw.fold_norm(*self.layer, *self.statistics, self.eps)
-
-    def collect(self, rows: Tensor, gradient: Tensor) -> None:
-        """Take a tile's input (N, T, W, C) and output gradient (N, T, W, C') into account."""
-        self._weight_grads.append(rw.weight_gradient(rows, gradient, kernel=1))
-        self._bias_grads.append(rw.channel_sum(gradient))
-
-    def gradient(self) -> PointwiseGradient:
-        """Turn what was collected over all tiles into gradients of the weights and the input."""
-        leaves = [tensor.detach().requires_grad_() for tensor in (*self.layer, *self.statistics)]
-        weight, gamma, beta, mean, variance = leaves
-        with torch.enable_grad():
-            folded = rw.fold_norm(weight, gamma, beta, mean, variance, self.eps)
-        weight_grad, gamma_grad, beta_grad, mean_grad, variance_grad = torch.autograd.grad(
-            folded, leaves, (rw.total(self._weight_grads), rw.total(self._bias_grads))
-        )
-        # With y = W z: mean(y) = W mean(z), var(y) = diag(W cov(z) W^T).
-        matrix = self.layer.weight.flatten(1).to(mean.dtype)
-        scaled = variance_grad[:, None] * matrix
-        through = torch.outer(mean_grad, self.moments.mean) + 2 * scaled @ self.moments.covariance
-        weight_grad = weight_grad + through.view_as(weight).to(weight.dtype)
-        coupling = 2 * (matrix.T @ scaled) / self.moments.num_positions
-        offset = mean_grad @ matrix / self.moments.num_positions - coupling @ self.moments.mean
-        return PointwiseGradient(
-            Layer(weight_grad, gamma_grad, beta_grad),
-            folded.weight.detach(),
-            coupling[..., None, None, None],
-            offset,
-        )
 
 
 class _Block:
@@ -203,7 +117,9 @@ class _Forward(_Block):
 
 
 class _Backward(_Block):
-    def run(self, output: Tensor, gradient: Tensor) -> tuple[Tensor, list[Layer]]:
+    wants_first_weight = True  # a frozen one needs no gradient
+
+    def run(self, output: Tensor, gradient: Tensor) -> tuple[Tensor, list[LayerGradient]]:
         """Carry the output's gradient to the input rows and to the layers' weights."""
         tail = rw.through_relu(gradient, output)
         affine = self.affine()
@@ -249,7 +165,7 @@ class _Backward(_Block):
             gradients.append(gradient)
         return middle.gradient(), gradients
 
-    def _shortcut(self, tail: Tensor) -> tuple[Tensor, list[Layer]]:
+    def _shortcut(self, tail: Tensor) -> tuple[Tensor, list[LayerGradient]]:
         """Start the input's gradient with what comes through the shortcut."""
         if not self.projected:
             return tail, []
@@ -276,32 +192,22 @@ class _Backward(_Block):
         active: list[Tensor],
         gradients: list[Tensor],
         rows_grad: Tensor,
-    ) -> Layer:
+    ) -> LayerGradient:
         """Go through b, a's ReLU, norm and convolution; uses the lists up, adds to `rows_grad`."""
-        scales, shifts = [], []
+        norm = MeasuredNorm(self.layers[0], self.statistics[0], self.eps)
         for index, first in enumerate(self.first):
             rows = active.pop(0)
             gradients[index] = gradient = rw.through_relu(middle(gradients[index], rows), rows)
-            scales.append(rw.channel_sum(gradient * first))
-            shifts.append(rw.channel_sum(gradient))
-        norm = (*self.layers[0][1:], *self.statistics[0])
-        leaves = gamma, beta, mean, variance = [t.detach().requires_grad_() for t in norm]
-        with torch.enable_grad():
-            affine = rw.affine_of_norm(gamma, beta, mean, variance, self.eps)
-        gamma, beta, mean, variance = torch.autograd.grad(
-            affine, leaves, (rw.total(scales), rw.total(shifts))
-        )
-        # The norm's input gets what comes through it and what comes through its statistics.
-        count = sum(first.numel() for first in self.first) // len(gamma)
-        slope = 2 * variance / count
-        offset = mean / count - slope * self.statistics[0][0]
+            norm.collect(first, gradient)
+        through = norm.gradient()
         weight, weights = self.layers[0].weight, []
         for index, tile in enumerate(self.tiles):
-            gradient = rw.scale_and_shift(self.first[index], slope, offset)
-            gradient.addcmul_(gradients.pop(0), affine[0].detach().to(gradient.dtype))
-            weights.append(rw.weight_gradient(self.rows[tile], gradient, weight.shape[2]))
+            gradient = through(gradients.pop(0), self.first[index])
+            if self.wants_first_weight:
+                weights.append(rw.weight_gradient(self.rows[tile], gradient, weight.shape[2]))
             rows_grad[tile] += rw.convolve_back(gradient, weight)
-        return Layer(rw.total(weights).to(weight.dtype), gamma, beta)
+        weight_grad = rw.total(weights).to(weight.dtype) if weights else None
+        return LayerGradient(weight_grad, through.gamma, through.beta)
 
 
 class FusedBlock(torch.autograd.Function):
@@ -353,6 +259,7 @@ class FusedBlock(torch.autograd.Function):
         block.statistics = [(next(saved), next(saved)) for _ in range(num_layers)]
         block.moments = [rw.Moments(next(saved), next(saved), count) for count in counts]
         block.first = list(saved)
+        block.wants_first_weight = ctx.needs_input_grad[3]
         with torch.autocast(rows.device.type, enabled=False):
             rows_grad, layer_grads = block.run(output, gradient.contiguous())
         return rows_grad, None, None, *(tensor for layer in layer_grads for tensor in layer)

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 from lightning_modules.backbones import fusing
 from lightning_modules.backbones import rows as rw
 from lightning_modules.backbones.fused_block import FusedBlock
+from lightning_modules.backbones.fused_layers import TemporalPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def _train(network: ResNet3D, pixels: Tensor, dtype: torch.dtype) -> Tensor:
         for block in stage:
             rows = _train_block(block, rows)
         if index == 0:
-            rows = _TemporalPool.apply(rows)
+            rows = TemporalPool.apply(rows, 0)
     return rows
 
 
@@ -218,23 +219,3 @@ class _Stem(torch.autograd.Function):
             weight_grads.append(rw.weight_gradient(positions, convolved_grad, kernel))
             bias_grads.append(rw.channel_sum(convolved_grad))
         return None, rw.total(weight_grads), rw.total(bias_grads)
-
-
-class _TemporalPool(torch.autograd.Function):
-    """Maxima of two frames on rows; keeps one bit of a byte a value."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        earlier, later = rows[:, 0::2], rows[:, 1::2]
-        ctx.save_for_backward(later > earlier)
-        return torch.maximum(earlier, later)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (takes_later,) = ctx.saved_tensors
-        num_rows, num_frames, width, channels = gradient.shape
-        rows = gradient.new_empty((num_rows, 2 * num_frames, width, channels))
-        torch.mul(gradient, takes_later, out=rows[:, 1::2])
-        torch.mul(gradient, ~takes_later, out=rows[:, 0::2])
-        return rows

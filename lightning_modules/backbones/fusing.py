@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,7 +61,11 @@ def _fits(network: ResNet3D, clip: Tensor) -> bool:
     """Say whether the fused way can take clips of this shape, (B, 3, T, H, W)."""
     if not network.spatial:
         return not any(size % network.spatial_reduction for size in clip.shape[3:])
-    return not network.training
+    positions = clip.shape[0] * clip.shape[2] // 2
+    for size in clip.shape[3:]:
+        positions *= math.ceil(size / network.spatial_reduction)
+    # A norm of a single value a channel is refused, by the module itself.
+    return positions > 1 or not network.training
 
 
 @torch.no_grad()

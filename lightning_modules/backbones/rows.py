@@ -69,6 +69,23 @@ def from_rows(rows: Tensor, num_clips: int) -> Tensor:
     return torch.unflatten(rows, 0, (num_clips, -1)).permute(0, 4, 2, 1, 3)
 
 
+def with_halo(like: Tensor, shape: torch.Size, halo: int) -> Tensor:
+    """Make room for a map of a shape (N, T, ..., C), with frames of zeros at both ends of T.
+
+    Args:
+        like: Says dtype and device.
+        shape: Without the halo.
+        halo: Frames at either end.
+
+    Returns:
+        Shape (N, T + 2 * halo, ..., C); what lies between the ends is not set.
+    """
+    frames = like.new_empty((shape[0], shape[1] + 2 * halo, *shape[2:]))
+    frames[:, :halo].zero_()
+    frames[:, halo + shape[1] :].zero_()
+    return frames
+
+
 def tiles_of(rows: Tensor, multiple: int = 2) -> list[slice]:
     """Cut rows into runs that fit the cache; one run on accelerators.
 
@@ -148,6 +165,9 @@ def weight_gradient(rows: Tensor, gradient: Tensor, kernel: int) -> Tensor:
     Returns:
         Shape (C', C, k, 1, 1), at least float32.
     """
+    if kernel == 1:  # A plain product: on a CPU up to twice as fast as the library's gradient.
+        product = gradient.flatten(0, -2).T @ rows.flatten(0, -2)
+        return product[..., None, None, None].to(accumulator_of(rows.dtype))
     shape = (gradient.shape[3], rows.shape[3], kernel, 1)
     result: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
         _as_images(rows, kernel), shape, _as_images(gradient, kernel), padding=(kernel // 2, 0)

@@ -9,7 +9,10 @@ from torch import nn
 from callbacks import split_by_axis
 from lightning_modules.backbones.factorized_conv import FactorizedConv3d
 from lightning_modules.backbones.ftcn import FTCNNetwork
+from lightning_modules.backbones.i3d import I3DNetwork
 from tests.support.freezing import FactorizedModule
+from weights.convert import LAYOUTS
+from weights.golden_numbers import read_golden
 
 
 def test_every_parameter_is_in_one_group() -> None:
@@ -55,6 +58,23 @@ def test_the_kernel_decides(layer: nn.Module, axis: str) -> None:
 def test_a_network_that_is_temporal_only_is_refused_by_name() -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=r"FTCNNetwork has no .* spatial"):
         split_by_axis(FTCNNetwork())
+
+
+def test_groups_of_i3d_are_those_of_the_official_optimisers() -> None:
+    alternation = read_golden("altfreezing.json")["alternation"]
+    with torch.device("meta"):
+        groups = split_by_axis(I3DNetwork())._asdict()
+    layout, names = LAYOUTS["altfreezing"], {"shared": "temporal+spatial"}
+    found = {
+        layout.official_key(key): names.get(axis, axis)
+        for axis, group in groups.items()
+        for key in group
+    }
+    assert found == alternation["group_of_parameter"]
+    for axis, group in groups.items():
+        name = names.get(axis, axis)
+        assert len(group) == alternation["tensors"][name]
+        assert sum(weight.numel() for weight in group.values()) == alternation["elements"][name]
 
 
 def test_what_the_user_froze_is_not_counted() -> None:

@@ -66,6 +66,24 @@ def test_training_step_equals_layer_by_layer(num_stages: int, num_clips: int) ->
         close(mine, other)
 
 
+def test_frozen_weights_get_no_gradient_and_change_no_other() -> None:
+    fused, whole = make_pair(3)
+    whole.fused = True
+    frozen = [w for w in fused.parameters() if w.ndim == 5 and w.shape[2] == 3]
+    for weight in frozen:
+        weight.requires_grad_(False)
+    clip = make_clip(32)
+    assert fusing.is_applicable(fused, clip)
+    fused(clip).square().sum().backward()
+    whole(clip).square().sum().backward()
+    assert len(frozen) == 8
+    for mine, other in zip(fused.parameters(), whole.parameters(), strict=True):
+        assert (mine.grad is None) == (not mine.requires_grad)
+        if mine.grad is not None:
+            assert other.grad is not None
+            assert torch.equal(mine.grad, other.grad)
+
+
 @pytest.mark.parametrize("num_stages", [3, 4])
 def test_evaluation_equals_layer_by_layer(num_stages: int) -> None:
     fused, plain = make_pair(num_stages)
