@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data export check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
+.PHONY: help install data export preview check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -38,6 +38,10 @@ data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [S
 export: $(STAMP) ## write a prepared store for DeepfakeBench: MANIFEST=<prepared>/manifest.jsonl OUT=<folder> [ARGS="--frames all"]
 	@test -n '$(MANIFEST)' -a -n '$(OUT)' || { echo "Usage: make export MANIFEST=<prepared>/manifest.jsonl OUT=<folder>"; exit 2; }
 	@$(PY) -m datamodules.datasets.export --manifest $(call q,MANIFEST) --format deepfakebench --output $(call q,OUT) $(ARGS)
+
+preview: $(STAMP) ## draw the fakes that training makes of a real video: ROOT=<prepared> OUT=sheet.png [ARGS="--seed 3"]
+	@test -n $(call q,ROOT) -a -n $(call q,OUT) || { echo "Usage: make preview ROOT=<prepared> OUT=sheet.png"; exit 2; }
+	@$(PY) -m datamodules.blending --preview --root $(call q,ROOT) --out $(call q,OUT) $(ARGS)
 
 check-data: $(STAMP) ## damage, leaks and near-duplicates: MANIFEST=<prepared>/manifest.jsonl [RAW=<videos>] [OUT=<folder>] [ARGS=--fast]
 	@test -n $(call q,MANIFEST) || { echo "Usage: make check-data MANIFEST=<prepared>/manifest.jsonl [RAW=<raw videos>]"; exit 2; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from datamodules.clip_sampling import (
     window_positions,
 )
 from datamodules.faces.landmarks import FLIP_FOREHEAD
+from datamodules.forgery import AlignedClip
 from datamodules.preprocess.align import (
     crop_matrices,
     needed_rows,
@@ -24,7 +26,7 @@ from datamodules.preprocess.align import (
 )
 from datamodules.preprocess.alignments import frame_matrices
 from datamodules.sampling import ClipKey
-from datamodules.schema import Clip, ClipRef, ClipSample
+from datamodules.schema import Clip, ClipRef, ClipSample, FaceTrack
 from datamodules.transforms import FLIP_68, ClipTransform, flip_matrix
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from datamodules.fake_from_real import ClipForger
     from datamodules.preprocess.alignments import Alignment
     from datamodules.schema import VideoRecord
     from datamodules.store.prepared import PreparedStore, TrackReader
@@ -76,26 +79,109 @@ class ClipCutter:
         Raises:
             DataError: If the track is missing or damaged.
         """
-        reader = self.store.reader(track)
-        where = np.asarray(positions)
-        faces = reader.track
-        matrices, flip = self._fit(reader, where, rng)
-        points = transform_points(faces.points68[where], matrices)
+        clip = self.align(track, positions, rng).clip
+        return clip if rng is None else replace(clip, frames=self.finish(clip.frames, rng))
+
+    def align(
+        self, track: str, positions: Sequence[int], rng: np.random.Generator | None = None
+    ) -> AlignedClip:
+        """Cut one clip, without the part of the augmentation that changes pixels in place.
+
+        Args:
+            track: Path of the track, relative to the root of the store.
+            positions: T positions in the track, in the order of the clip; repeats allowed.
+            rng: Source of the draws of jitter and mirror; without it there are none.
+
+        Raises:
+            DataError: If the track is missing or damaged.
+        """
+        faces = self.faces(track, positions)
+        matrices, flip = self._fit(self.store.reader(track), np.asarray(positions), rng)
+        points = transform_points(faces.points68, matrices)
         forehead = None
         if faces.forehead is not None:
-            forehead = transform_points(faces.forehead[where], matrices)
+            forehead = transform_points(faces.forehead, matrices)
             forehead = forehead[:, FLIP_FOREHEAD] if flip else forehead
-        from_crops = crop_matrices(matrices, reader.crop_boxes[where][:, :2])
-        bands = reader.each_crop(positions, needed_rows(from_crops, self.image_size))
-        frames = warp_bands(bands, from_crops, self.image_size)
-        if self.transform is not None and rng is not None:
-            frames = self.transform.pixels(frames, rng)
-        return Clip(
-            frames=frames,
-            frame_index=faces.frame_index[where],
+        clip = Clip(
+            frames=self.warp(track, positions, matrices, self.image_size),
+            frame_index=faces.frame_index,
             points68=points[:, FLIP_68] if flip else points,
             forehead=forehead,
         )
+        return AlignedClip(
+            clip=clip,
+            points5=faces.points5,
+            matrices=matrices,
+            crop_corners=self.crop_corners(track, positions, matrices),
+        )
+
+    def warp(
+        self,
+        track: str,
+        positions: Sequence[int],
+        matrices: NDArray[np.float64],
+        image_size: int | tuple[int, int],
+    ) -> NDArray[np.uint8]:
+        """Decode frames and warp them, with as few rows of each as are needed.
+
+        Args:
+            track: Path of the track, relative to the root of the store.
+            positions: T positions in the track, repeats allowed.
+            matrices: Map source pixels to the pictures, shape (T, 2, 3).
+            image_size: Height and width of the pictures in pixels, one number if both agree.
+
+        Returns:
+            RGB, shape (T, height, width, 3), uint8, black where nothing is stored.
+
+        Raises:
+            DataError: If the track is missing or damaged.
+        """
+        reader = self.store.reader(track)
+        from_crops = crop_matrices(matrices, reader.crop_boxes[np.asarray(positions)][:, :2])
+        bands = reader.each_crop(positions, needed_rows(from_crops, image_size))
+        return warp_bands(bands, from_crops, image_size)
+
+    def crop_corners(
+        self, track: str, positions: Sequence[int], matrices: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Tell where the corners of what is stored lie in aligned pictures.
+
+        Args:
+            track: Path of the track, relative to the root of the store.
+            positions: T positions in the track.
+            matrices: Map source pixels to the pictures, shape (T, 2, 3).
+
+        Returns:
+            Centres of the corner pixels (x, y) in turn, shape (T, 4, 2), float32.
+        """
+        boxes = self.store.reader(track).crop_boxes[np.asarray(positions)]
+        x0, y0, x1, y1 = (boxes - (0, 0, 1, 1)).T
+        corners = np.stack([x0, y0, x1, y0, x1, y1, x0, y1], axis=1)
+        return transform_points(corners.reshape(-1, 4, 2), matrices)
+
+    def faces(self, track: str, positions: Sequence[int]) -> FaceTrack:
+        """Take the faces of some frames out of a track, in the order of `positions`."""
+        faces, where = self.store.reader(track).track, np.asarray(positions)
+        return FaceTrack(
+            frame_index=faces.frame_index[where],
+            box=faces.box[where],
+            points5=faces.points5[where],
+            points68=faces.points68[where],
+            score=faces.score[where],
+            forehead=None if faces.forehead is None else faces.forehead[where],
+        )
+
+    def finish(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Augment the pixels of aligned frames.
+
+        Args:
+            frames: RGB, shape (T, H, W, 3), uint8; not changed.
+            rng: Source of the draws.
+
+        Returns:
+            Frames of the same shape and type.
+        """
+        return frames if self.transform is None else self.transform.pixels(frames, rng)
 
     def frame_index(self, track: str) -> NDArray[np.int64]:
         """Tell the source frames of a track, given by its path relative to the root."""
@@ -125,6 +211,7 @@ class TrainClipDataset(Dataset[ClipSample]):
         video_index: Row of the manifest of each of them.
         num_frames: Frames in a clip (T).
         seed: Of all draws.
+        forger: Makes fakes out of real videos; with it, every sample has a `blend_mask`.
     """
 
     def __init__(
@@ -134,12 +221,14 @@ class TrainClipDataset(Dataset[ClipSample]):
         video_index: Sequence[int],
         num_frames: int,
         seed: int,
+        forger: ClipForger | None = None,
     ) -> None:
         self.cutter = cutter
         self.records = records
         self.video_index = video_index
         self.num_frames = num_frames
         self.seed = seed
+        self.forger = forger
 
     def __len__(self) -> int:
         return len(self.records)
@@ -154,13 +243,18 @@ class TrainClipDataset(Dataset[ClipSample]):
             key = ClipKey(epoch=0, slot=key, row=key)
         record = self.records[key.row]
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, key.epoch, key.slot]))
+        video_index = self.video_index[key.row]
+        if self.forger is not None and key.forged:
+            made = self.forger.make(key.row, rng)
+            return _with_mask(_sample(made.clip, 1, video_index, made.window), made.mask)
         frames = [self.cutter.frame_index(track) for track in record.tracks]
         counts = [num_windows(index, self.num_frames) for index in frames]
         # All windows of all tracks are equally likely, so a long track is shown more often.
         k, window = random_window(counts, rng)
         positions = window_positions(frames[k], self.num_frames, window)
         clip = self.cutter.cut(record.tracks[k], positions, rng)
-        return _sample(clip, record.label, self.video_index[key.row], sum(counts[:k]) + window)
+        sample = _sample(clip, record.label, video_index, sum(counts[:k]) + window)
+        return sample if self.forger is None else _with_mask(sample, None)
 
 
 class EvalClipDataset(Dataset[ClipSample]):
@@ -246,3 +340,15 @@ def _sample(clip: Clip, label: int, video_index: int, clip_index: int) -> ClipSa
         "video_index": torch.tensor(video_index),
         "clip_index": torch.tensor(clip_index),
     }
+
+
+def _with_mask(sample: ClipSample, mask: NDArray[np.float32] | None) -> ClipSample:
+    """Add the mask of a sample, so that all of a batch have one.
+
+    Args:
+        sample: Whose mask.
+        mask: Shape (T, H, W), float32 in 0..1; None for zeros.
+    """
+    if mask is None:
+        return {**sample, "blend_mask": torch.zeros(1, *sample["clip"].shape[:3])}
+    return {**sample, "blend_mask": torch.from_numpy(mask)[None]}

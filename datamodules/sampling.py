@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-#: Tells the stream that mixes both classes from those of one class in the seeds.
-_BOTH = 2
+#: Tell the streams that mix both classes, and those of generated fakes, from those of one class
+#: (0 and 1) in the seeds.
+_BOTH, _FORGED, _PLACES = 2, 3, 4
 
 
 class ClipKey(NamedTuple):
@@ -28,16 +29,35 @@ class ClipKey(NamedTuple):
         epoch: Counted from 0.
         slot: Position in the epoch, over all ranks.
         row: Position among the dataset's videos.
+        forged: Whether a fake shall be made out of that video, which is real.
     """
 
     epoch: int
     slot: int
     row: int
+    forged: bool = False
+
+
+class Dealt(NamedTuple):
+    """What is shown at one place of an epoch.
+
+    Attributes:
+        row: Position of the video.
+        forged: Whether a fake shall be made out of that video, which is real.
+    """
+
+    row: int
+    forged: bool = False
 
 
 def epoch_rows(
-    labels: Sequence[int], num_clips: int, balance: bool, seed: int, epoch: int
-) -> list[int]:
+    labels: Sequence[int],
+    num_clips: int,
+    balance: bool,
+    seed: int,
+    epoch: int,
+    real_fakes: float = 1.0,
+) -> list[Dealt]:
     """Choose the videos of an epoch.
 
     Videos are dealt like cards: every one once, in random order, before any is dealt again,
@@ -52,24 +72,58 @@ def epoch_rows(
             trainer was never released]
         seed: Of the order.
         epoch: Counted from 0.
+        real_fakes: Share of the fakes that are fake videos; the others shall be made of real
+            videos, which are dealt for it from one more deck. With `balance` the share is exact,
+            over all epochs; without fake videos it counts as 0.
 
     Returns:
-        Positions in `labels`, `num_clips` of them.
+        `num_clips` positions in `labels`.
 
     Raises:
         ValueError: If there is no video, or a class is missing that should be balanced.
     """
-    if not balance:
-        return _deal(list(range(len(labels))), num_clips, epoch * num_clips, (seed, _BOTH))
-    half = math.ceil(num_clips / 2)
     decks = [[i for i, label in enumerate(labels) if label == c] for c in (0, 1)]
-    dealt = [_deal(deck, half, epoch * half, (seed, c)) for c, deck in enumerate(decks)]
-    pairs = np.array(dealt).T
+    if not balance:
+        rows = _deal(list(range(len(labels))), num_clips, epoch * num_clips, (seed, _BOTH))
+        return _some_forged(rows, decks, seed, epoch, real_fakes)
+    half = math.ceil(num_clips / 2)
+    real = [Dealt(row) for row in _deal(decks[0], half, epoch * half, (seed, 0))]
+    fake = _fakes(decks, half, seed, epoch, real_fakes)
     # Which one comes first matters to batches of odd size alone.
     swap = np.random.default_rng(np.random.SeedSequence([seed, epoch])).random(half) < 0.5
-    pairs[swap] = pairs[swap][:, ::-1]
-    rows: list[int] = pairs.reshape(-1)[:num_clips].tolist()
-    return rows
+    pairs = [
+        pair[::-1] if swapped else pair
+        for swapped, *pair in zip(swap.tolist(), real, fake, strict=True)
+    ]
+    return [card for pair in pairs for card in pair][:num_clips]
+
+
+def _fakes(
+    decks: list[list[int]], count: int, seed: int, epoch: int, real_fakes: float
+) -> list[Dealt]:
+    """Deal the fakes of a balanced epoch; of all so far, the share of videos is exact."""
+    if real_fakes == 1.0:
+        return [Dealt(row) for row in _deal(decks[1], count, epoch * count, (seed, 1))]
+    share = real_fakes if decks[1] else 0.0
+    first, end = (math.floor(e * count * share) for e in (epoch, epoch + 1))
+    videos = _deal(decks[1], end - first, first, (seed, 1)) if end > first else []
+    made = _deal(decks[0], count - len(videos), epoch * count - first, (seed, _FORGED))
+    cards = [*map(Dealt, videos), *(Dealt(row, forged=True) for row in made)]
+    order = np.random.default_rng(np.random.SeedSequence([seed, _PLACES, epoch]))
+    return [cards[i] for i in order.permutation(count)]
+
+
+def _some_forged(
+    rows: list[int], decks: list[list[int]], seed: int, epoch: int, real_fakes: float
+) -> list[Dealt]:
+    """Put fakes that are to be made in the place of some fake videos."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, _FORGED, epoch]))
+    videos, real = set(decks[1]), decks[0]
+    dealt = []
+    for row in rows:
+        replaced = row in videos and real and rng.random() >= real_fakes
+        dealt.append(Dealt(real[rng.integers(len(real))], True) if replaced else Dealt(row))
+    return dealt
 
 
 class TrainSampler(Sampler[ClipKey]):
@@ -87,6 +141,7 @@ class TrainSampler(Sampler[ClipKey]):
         seed: Of the order.
         rank: This process.
         world_size: How many there are.
+        real_fakes: Share of the fakes that are fake videos; see `epoch_rows`.
     """
 
     def __init__(
@@ -98,6 +153,7 @@ class TrainSampler(Sampler[ClipKey]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        real_fakes: float = 1.0,
     ) -> None:
         self.labels = labels
         self.batch_size = batch_size
@@ -105,6 +161,7 @@ class TrainSampler(Sampler[ClipKey]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.real_fakes = real_fakes
         self.num_batches = math.ceil(len(labels) * clips_per_video / (batch_size * world_size))
         #: Batches that the next iteration leaves out, because they were trained on before.
         self.skip_batches = 0
@@ -119,11 +176,12 @@ class TrainSampler(Sampler[ClipKey]):
 
     def __iter__(self) -> Iterator[ClipKey]:
         epoch, step_size = self.epoch, self.batch_size * self.world_size
-        rows = epoch_rows(self.labels, self.num_batches * step_size, self.balance, self.seed, epoch)
+        num_clips = self.num_batches * step_size
+        dealt = epoch_rows(self.labels, num_clips, self.balance, self.seed, epoch, self.real_fakes)
         for batch in range(self.skip_batches, self.num_batches):
             first = batch * step_size + self.rank * self.batch_size
             for slot in range(first, first + self.batch_size):
-                yield ClipKey(epoch, slot, rows[slot])
+                yield ClipKey(epoch, slot, *dealt[slot])
 
 
 class EvalSampler(Sampler[int]):

@@ -140,7 +140,13 @@ class ClipRef:
 
 
 class ClipSample(TypedDict):
-    """What a dataset yields and a loader collates. T frames, H by W pixels."""
+    """What a dataset yields and a loader collates. T frames, H by W pixels.
+
+    `blend_mask` says how much of a pixel was forged by the suite itself (`fake_from_real`). It is
+    zero in real clips, and in fakes wherever no forged region is known: in those of the data set,
+    whose masks nobody has, and in those that are wrong in time alone. A loss on masks leaves out
+    fakes whose mask is zero.
+    """
 
     clip: torch.Tensor  # (T, H, W, 3) uint8 RGB
     label: torch.Tensor  # () float32, 0 real, 1 fake
@@ -150,7 +156,11 @@ class ClipSample(TypedDict):
 
 
 class ClipBatch(TypedDict):
-    """A collated batch of face clips, on the device. Axes: B clips, T frames, H by W pixels."""
+    """A collated batch of face clips, on the device. Axes: B clips, T frames, H by W pixels.
+
+    On `blend_mask` see `ClipSample`; it is in all training batches with `fake_from_real`, and in
+    no others.
+    """
 
     clip: torch.Tensor  # (B, 3, T, H, W) float32, normalised
     label: torch.Tensor  # (B,) float32, 0 real, 1 fake

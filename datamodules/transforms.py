@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datamodules.errors import DataError
+from datamodules.limits import check_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,15 +66,7 @@ class ClipAugmentation:
     noise_std: tuple[float, float] = (1.0, 6.0)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            low, high = _LIMITS.get(field.name, (0.0, 1.0))
-            ends = value if isinstance(value, tuple) else (value, value)
-            if not low <= ends[0] <= ends[1] <= high:
-                raise DataError(
-                    f"augmentation.{field.name} is {value}; it must lie in {low:g} to {high:g}"
-                    + (", the lower end first" if isinstance(value, tuple) else "")
-                )
+        check_limits(self, "augmentation", _LIMITS)
 
 
 #: What each parameter may be; 0 to 1 where nothing is said.

@@ -18,6 +18,7 @@ from datamodules.clip_dataset import (
 )
 from datamodules.clip_sampling import consecutive_runs
 from datamodules.errors import DataError
+from datamodules.fake_from_real import ClipForger, FakeFromReal
 from datamodules.manifest import check_no_leak, manifest_hash
 
 # LightningCLI reads the types of the constructor while the program runs.
@@ -52,6 +53,8 @@ class VideoDataModule(LightningDataModule):
             None for every window, as the official code does. [8: ours]
         balance: Show as many real as fake clips in training. [ours]
         augmentation: What training clips undergo; None for nothing.
+        fake_from_real: Fakes that are made of real training videos; None for none. They keep the
+            `video_index` of the real video, and have label 1. Never in validation or test.
         alignment: `clip` for one similarity transform a clip (FTCN), `bench` for upright faces in
             each frame (DeepfakeBench), `box` for 1.3 times the face box in each frame (FF++).
         seed: Of all draws.
@@ -76,6 +79,7 @@ class VideoDataModule(LightningDataModule):
         eval_clips_per_video: int | None = 8,
         balance: bool = True,
         augmentation: ClipAugmentation | None = None,
+        fake_from_real: FakeFromReal | None = None,
         alignment: Alignment = "clip",
         seed: int = 0,
         split_csv: Path | None = None,
@@ -91,6 +95,7 @@ class VideoDataModule(LightningDataModule):
         self.eval_clips_per_video = eval_clips_per_video
         self.balance = balance
         self.augmentation = augmentation
+        self.fake_from_real = fake_from_real
         self.alignment = alignment
         self.seed = seed
         self.split_csv = split_csv
@@ -161,19 +166,21 @@ class VideoDataModule(LightningDataModule):
         """Load random clips of the training videos; goes on in mid-epoch where a run is resumed."""
         cutter = ClipCutter(self.store, self.image_size, self.augmentation, self.alignment)
         rows, records = zip(*self.scored("train"), strict=True)
-        rank, world_size = self._rank()
+        forger = None
+        if self.fake_from_real is not None:
+            forger = ClipForger(self.fake_from_real, cutter, records, self.num_frames)
         sampler = TrainSampler(
             [record.label for record in records],
             self.train_clips_per_video,
             self.batch_size,
             self.balance,
             self.seed,
-            rank,
-            world_size,
+            *self._rank(),
+            self._real_fakes(),
         )
         return TrainLoader(
             self._batches_done,
-            dataset=TrainClipDataset(cutter, records, rows, self.num_frames, self.seed),
+            dataset=TrainClipDataset(cutter, records, rows, self.num_frames, self.seed, forger),
             sampler=sampler,
             batch_size=self.batch_size,
             **self._loader_options(persistent=True),
@@ -214,6 +221,7 @@ class VideoDataModule(LightningDataModule):
             "manifest_hash": self.manifest_hash,
             "clips_per_step": self.batch_size * self._rank()[1],
             "seed": self.seed,
+            "real_fakes": self._real_fakes(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -273,8 +281,16 @@ class VideoDataModule(LightningDataModule):
         found, lacking = ("fake", "real") if labels == {1} else ("real", "fake")
         fault = f"{self.root}: all {len(videos)} videos of the {split} split are {found}"
         if split == "train":
-            raise DataError(f"{fault}; add {lacking} ones, or choose another split with --split")
+            self._check_one_class(fault, lacking)
+            return
         rank_zero_warn(f"{fault}: there are scores, but no AUC and no choice by it")
+
+    def _check_one_class(self, fault: str, lacking: str) -> None:
+        """Refuse training videos of one class, unless the other one is made of them."""
+        if lacking == "real" or self._real_fakes() == 1:
+            raise DataError(f"{fault}; add {lacking} ones, or choose another split with --split")
+        if not self.balance:
+            raise DataError(f"{fault}; set data.balance to true, so that fakes are made of them")
 
     def _check_length(self, videos: list[tuple[int, VideoRecord]]) -> None:
         """Refuse clips that could only be made by mirroring."""
@@ -305,7 +321,8 @@ class VideoDataModule(LightningDataModule):
         workers = self.num_workers
         if workers is None:
             batch = max(self.batch_size, self.eval_batch_size)
-            batch_bytes = batch * self.num_frames * self.image_size**2 * 3
+            pixel_bytes = 3 if self.fake_from_real is None else 3 + 4  # with a mask in float32
+            batch_bytes = batch * self.num_frames * self.image_size**2 * pixel_bytes
             workers = spare_workers(batch_bytes, self._local_processes())
         return {
             "pin_memory": torch.cuda.is_available(),
@@ -313,6 +330,10 @@ class VideoDataModule(LightningDataModule):
             "generator": torch.Generator().manual_seed(self.seed),
             **worker_options(workers, persistent),
         }
+
+    def _real_fakes(self) -> float:
+        """Tell the share of the training fakes that are fake videos."""
+        return 1.0 if self.fake_from_real is None else self.fake_from_real.real_fakes
 
     def _local_processes(self) -> int:
         return 1 if self.trainer is None else max(1, self.trainer.num_devices)

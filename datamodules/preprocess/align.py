@@ -177,19 +177,22 @@ def warp_crops(
     return warp_bands(((crop, 0) for crop in crops), matrices, image_size)
 
 
-def needed_rows(matrices: NDArray[np.floating[Any]], image_size: int) -> list[tuple[int, int]]:
+def needed_rows(
+    matrices: NDArray[np.floating[Any]], image_size: int | tuple[int, int]
+) -> list[tuple[int, int]]:
     """Tell which rows of the crops an aligned clip is made of.
 
     Args:
         matrices: Map the pixels of each crop to the aligned picture, shape (T, 2, 3).
-        image_size: Height and width of the aligned picture in pixels.
+        image_size: Height and width of the aligned picture in pixels, one number if both agree.
 
     Returns:
         Of each crop the first row and the row after the last one, with those that bilinear
         interpolation touches; they may lie outside the crop.
     """
-    last = image_size - 1
-    corners = np.array([[0, 0], [last, 0], [0, last], [last, last]], np.float64)
+    height, width = _height_and_width(image_size)
+    right, low = width - 1, height - 1
+    corners = np.array([[0, 0], [right, 0], [0, low], [right, low]], np.float64)
     back = np.linalg.inv(np.asarray(matrices, np.float64)[:, :, :2])
     heights = ((corners - np.asarray(matrices)[:, None, :, 2]) @ back.transpose(0, 2, 1))[..., 1]
     # One row more on either side than interpolation needs, for the rounding of the warp.
@@ -201,7 +204,7 @@ def needed_rows(matrices: NDArray[np.floating[Any]], image_size: int) -> list[tu
 def warp_bands(
     bands: Iterable[tuple[NDArray[np.uint8], int]],
     matrices: NDArray[np.floating[Any]],
-    image_size: int,
+    image_size: int | tuple[int, int],
 ) -> NDArray[np.uint8]:
     """Warp bands of crops to aligned pictures, black where there is nothing.
 
@@ -209,21 +212,22 @@ def warp_bands(
         bands: For each of T frames some rows of its crop, RGB, (h, w, 3), uint8, and the row of
             the crop that the first one is.
         matrices: Map the pixels of each crop to the aligned picture, shape (T, 2, 3).
-        image_size: Height and width of the aligned picture in pixels.
+        image_size: Height and width of the aligned picture in pixels, one number if both agree.
 
     Returns:
-        Shape (T, image_size, image_size, 3), uint8, bilinear.
+        Shape (T, height, width, 3), uint8, bilinear.
     """
     import cv2
 
-    frames = np.empty((len(matrices), image_size, image_size, 3), np.uint8)
+    height, width = _height_and_width(image_size)
+    frames = np.empty((len(matrices), height, width, 3), np.uint8)
     for (band, top), matrix, frame in zip(bands, matrices, frames, strict=True):
         to_picture = np.array(matrix, np.float64)
         to_picture[:, 2] += to_picture[:, 1] * top
         cv2.warpAffine(
             np.ascontiguousarray(band),
             to_picture,
-            (image_size, image_size),
+            (width, height),
             dst=frame,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
@@ -247,3 +251,7 @@ def transform_points(
     shift = matrix[:, None, :, 2] if matrix.ndim == 3 else matrix[:, 2]
     moved = np.asarray(points, np.float64) @ matrix[..., :2].swapaxes(-1, -2) + shift
     return np.asarray(moved, np.float32)
+
+
+def _height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (image_size, image_size) if isinstance(image_size, int) else image_size

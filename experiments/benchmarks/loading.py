@@ -5,15 +5,17 @@ sections 1 and 4): 32 PNG frames of 256 x 256, aligned beforehand, are read one 
 augmented one by one with one seed for the clip, made a normalised float tensor and stacked to a
 batch. Ours reads a stored track, aligns, augments with about the same operations, and leaves
 normalising to the device. Both take turns clip by clip in one thread, and CPU seconds count.
+
+Below stands what fakes cost that are made of real videos (`fake_from_real`), without augmentation:
+all; decoding, of which a blended face needs a second one; aligning the real clip; and forging,
+from decoded clips and stored landmarks to the finished frames and masks.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -29,16 +31,17 @@ from datamodules.clip_sampling import num_windows, window_positions
 from datamodules.preprocess.align import clip_transform, crop_matrices, needed_rows
 from datamodules.store.prepared import PreparedStore
 from datamodules.transforms import ClipAugmentation
+from experiments.benchmarks.forging import forging_lines
 from experiments.benchmarks.machine import at_least_one, processor
+from experiments.benchmarks.times import Times
 from experiments.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from datamodules.preprocess.align import clip_transform, crop_matrices, needed_rows
-from datamodules.store.prepared import TrackReader
+    from datamodules.store.prepared import TrackReader
 
 #: Side of the frames that DeepfakeBench distributes, in pixels (its section 1).
 _BENCH_SIZE = 256
@@ -62,20 +65,6 @@ class ClipPlace:
 
     track: str
     positions: tuple[int, ...]
-
-
-@dataclass
-class Times:
-    """CPU seconds by what they were spent on."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def take(self, what: str, action: Callable[[], Any]) -> Any:
-        """Do something and book its time."""
-        start = time.process_time()
-        result = action()
-        self.seconds[what] += time.process_time() - start
-        return result
 
 
 class FrameFolder:
@@ -227,6 +216,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
                 theirs, ours = Times(), Times()
             _load_all(store, places, folders, options.size, round_, (theirs, ours))
     yield from _report(theirs, ours, len(places) * options.rounds)
+    yield from forging_lines(store, options.clips, options.frames, options.size, options.rounds)
 
 
 def _write_folders(store: PreparedStore, places: list[ClipPlace], folder: Path) -> list[Path]:

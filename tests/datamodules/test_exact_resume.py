@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from datamodules import FolderDataModule
+from datamodules.fake_from_real import FakeFromReal
 from datamodules.transforms import ClipAugmentation
 from tests.support.stores import write_store
 
@@ -93,6 +94,7 @@ def _fit(
     ckpt_path: Path | None = None,
     workers: int = 0,
     seed: int = 5,
+    fake_from_real: FakeFromReal | None = None,
     **options: Any,
 ) -> _Tiny:
     seed_everything(7)
@@ -104,6 +106,7 @@ def _fit(
         num_workers=workers,
         eval_clips_per_video=1,
         augmentation=ClipAugmentation(flip_prob=0.5, noise_prob=1.0),
+        fake_from_real=fake_from_real,
         seed=seed,
     )
     model = _Tiny()
@@ -187,6 +190,20 @@ def test_resumed_from_a_checkpoint_in_the_middle_of_a_step(
         _fit(root, [_KillAt(STEPS + 1, tmp_path / "signal.ckpt")])
     resumed = _fit(root, [], tmp_path / "signal.ckpt")
     assert resumed.seen == whole.seen[STEPS + 1 :]
+    assert _equal(resumed, whole)
+
+
+@pytest.mark.parametrize(("step", "workers"), [(2, 0), (6, 1)])
+def test_resumed_with_fakes_that_are_made(
+    root: Path, tmp_path: Path, step: int, workers: int
+) -> None:
+    options = {"workers": workers, "fake_from_real": FakeFromReal()}
+    whole = _fit(root, [], **options)
+    saver = _every_step(tmp_path, every_n_train_steps=1)
+    with pytest.raises(_CrashError):
+        _fit(root, [saver, _KillAt(step)], **options)
+    resumed = _fit(root, [], tmp_path / f"{step}.ckpt", **options)
+    assert resumed.seen == whole.seen[step:]
     assert _equal(resumed, whole)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -15,23 +16,30 @@ def _counts(rows: list[int]) -> Counter[int]:
     return Counter(LABELS[row] for row in rows)
 
 
+def _rows(*args: Any, **options: Any) -> list[int]:
+    """Choose the videos of an epoch without fakes that are to be made."""
+    dealt = epoch_rows(*args, **options)
+    assert not any(card.forged for card in dealt)
+    return [card.row for card in dealt]
+
+
 def test_rows_depend_on_seed_and_epoch_alone() -> None:
-    rows = epoch_rows(LABELS, 20, balance=True, seed=1, epoch=3)
-    assert rows == epoch_rows(LABELS, 20, balance=True, seed=1, epoch=3)
-    assert rows != epoch_rows(LABELS, 20, balance=True, seed=2, epoch=3)
-    assert rows != epoch_rows(LABELS, 20, balance=True, seed=1, epoch=4)
+    rows = _rows(LABELS, 20, balance=True, seed=1, epoch=3)
+    assert rows == _rows(LABELS, 20, balance=True, seed=1, epoch=3)
+    assert rows != _rows(LABELS, 20, balance=True, seed=2, epoch=3)
+    assert rows != _rows(LABELS, 20, balance=True, seed=1, epoch=4)
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 7])
 def test_balanced_epochs_show_as_many_real_as_fake_in_every_pair(epoch: int) -> None:
-    rows = epoch_rows(LABELS, 26, balance=True, seed=0, epoch=epoch)
+    rows = _rows(LABELS, 26, balance=True, seed=0, epoch=epoch)
     assert _counts(rows) == {0: 13, 1: 13}
     for i in range(0, 26, 2):
         assert {LABELS[row] for row in rows[i : i + 2]} == {0, 1}
 
 
 def test_an_odd_number_of_balanced_clips_is_kept() -> None:
-    rows = epoch_rows(LABELS, 7, balance=True, seed=0, epoch=0)
+    rows = _rows(LABELS, 7, balance=True, seed=0, epoch=0)
     assert len(rows) == 7
     assert abs(_counts(rows)[0] - _counts(rows)[1]) == 1
 
@@ -40,14 +48,14 @@ def test_an_odd_number_of_balanced_clips_is_kept() -> None:
 def test_all_videos_of_a_class_are_shown_equally_often_over_epochs(balance: bool) -> None:
     shown: Counter[int] = Counter()
     for epoch in range(30):
-        shown.update(epoch_rows(LABELS, 14, balance, seed=5, epoch=epoch))
+        shown.update(_rows(LABELS, 14, balance, seed=5, epoch=epoch))
     for label in (0, 1):
         times = [shown[row] for row, c in enumerate(LABELS) if c == label]
         assert max(times) - min(times) <= 1
 
 
 def test_without_balance_an_epoch_shows_every_video_once() -> None:
-    rows = epoch_rows(LABELS, len(LABELS), balance=False, seed=0, epoch=2)
+    rows = _rows(LABELS, len(LABELS), balance=False, seed=0, epoch=2)
     assert sorted(rows) == list(range(len(LABELS)))
 
 
@@ -58,6 +66,53 @@ def test_an_absent_class_cannot_be_balanced() -> None:
         epoch_rows([], 4, balance=False, seed=0, epoch=0)
 
 
+@pytest.mark.parametrize("real_fakes", [0.0, 0.3, 0.5])
+def test_made_fakes_take_their_exact_share_and_are_made_of_real_videos(real_fakes: float) -> None:
+    cards = [
+        card
+        for epoch in range(30)
+        for card in epoch_rows(LABELS, 14, True, 5, epoch, real_fakes=real_fakes)
+    ]
+    for i in range(0, len(cards), 2):
+        fake = [LABELS[card.row] == 1 or card.forged for card in cards[i : i + 2]]
+        assert sorted(fake) == [False, True]
+    made = [card.row for card in cards if card.forged]
+    assert {LABELS[row] for row in made} == {0}
+    assert len(made) == pytest.approx(30 * 7 * (1 - real_fakes), abs=1)
+    for rows in (made, [c.row for c in cards if LABELS[c.row]], [c.row for c in cards]):
+        times = Counter(rows)
+        for label in (0, 1):
+            shown = [times[row] for row in times if LABELS[row] == label]
+            # Real ones come from two decks, of which each is dealt evenly.
+            assert not shown or max(shown) - min(shown) <= 2
+
+
+def test_places_of_made_fakes_differ_between_epochs() -> None:
+    places = [
+        [i // 2 for i, card in enumerate(epoch_rows(LABELS, 40, True, 0, e, 0.5)) if card.forged]
+        for e in range(3)
+    ]
+    assert len({tuple(p) for p in places}) == 3
+    assert all(p != sorted(range(20))[: len(p)] for p in places)
+
+
+def test_without_fake_videos_all_fakes_are_made() -> None:
+    cards = epoch_rows([0] * 4, 8, True, seed=0, epoch=3, real_fakes=0.5)
+    assert sum(card.forged for card in cards) == 4
+    assert {card.row for card in cards if card.forged} == {0, 1, 2, 3}
+
+
+def test_without_balance_made_fakes_take_the_place_of_fake_videos() -> None:
+    plain = epoch_rows(LABELS, 1300, False, seed=0, epoch=0)
+    mixed = epoch_rows(LABELS, 1300, False, seed=0, epoch=0, real_fakes=0.25)
+    for one, other in zip(plain, mixed, strict=True):
+        if other.forged:
+            assert (LABELS[one.row], LABELS[other.row]) == (1, 0)
+        else:
+            assert one == other
+    assert sum(card.forged for card in mixed) == pytest.approx(750, abs=60)
+
+
 def _batches(sampler: TrainSampler) -> list[list[ClipKey]]:
     keys = list(sampler)
     size = sampler.batch_size
@@ -66,9 +121,9 @@ def _batches(sampler: TrainSampler) -> list[list[ClipKey]]:
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_ranks_share_the_batches_of_one_process(world_size: int) -> None:
-    whole = TrainSampler(LABELS, 2, 8, balance=True, seed=3)
+    whole = TrainSampler(LABELS, 2, 8, balance=True, seed=3, real_fakes=0.5)
     shares = [
-        TrainSampler(LABELS, 2, 8 // world_size, True, 3, rank, world_size)
+        TrainSampler(LABELS, 2, 8 // world_size, True, 3, rank, world_size, 0.5)
         for rank in range(world_size)
     ]
     for sampler in (whole, *shares):
@@ -81,7 +136,8 @@ def test_ranks_share_the_batches_of_one_process(world_size: int) -> None:
     assert {len(share) for share in shares} == {len(whole) // world_size}
     for share in shares:
         for batch in _batches(share):
-            assert Counter(LABELS[key.row] for key in batch)[0] == len(batch) / 2
+            labels = [LABELS[key.row] or key.forged for key in batch]
+            assert sum(labels) == len(batch) / 2
 
 
 def test_an_epoch_is_filled_up_to_whole_batches() -> None:

@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_both_loaders_load_the_same_clips(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--clips", "2", "--rounds", "1", "--frames", "4", "--size", "32"]
     assert main(["data", "--root", str(store), *arguments]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.partition("fakes, CPU ms")[0].splitlines()
     table = {line[:20].strip(): line[20:].split() for line in lines[2:]}
     assert float(table["all"][0]) > 0 < float(table["all"][1])
     assert float(table["clips / s / core"][-1]) > 0
@@ -35,6 +35,19 @@ def test_both_loaders_load_the_same_clips(store: Path, capsys: pytest.CaptureFix
         for name in ("read and decode", "align", "augment", "to tensor", "collate")
     )
     assert parts == pytest.approx(float(table["all"][0]), abs=0.4)
+
+
+def test_every_way_of_making_fakes_is_measured(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--clips", "2", "--rounds", "1", "--frames", "4", "--size", "32"]
+    assert main(["data", "--root", str(store), *arguments]) == 0
+    table = capsys.readouterr().out.partition("forging\n")[2].splitlines()
+    names = ["temporal_dropout", "temporal_repeat", "cross_blend", "self_blend"]
+    assert [line.split()[0] for line in table] == names
+    for line in table:
+        whole, *parts = map(float, line.split()[1:])
+        assert sum(parts) == pytest.approx(whole, abs=0.3)
 
 
 def test_memory_is_watched_while_clips_are_loaded(

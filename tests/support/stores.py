@@ -29,6 +29,30 @@ if TYPE_CHECKING:
 FACE_POINTS5 = np.array([[20, 22], [44, 22], [32, 36], [23, 46], [41, 46]], np.float32)
 
 
+def _face_points68() -> NDArray[np.float32]:
+    """Place 68 landmarks of the 300-W order in the same face of 64 pixels."""
+
+    def oval(x: float, y: float, width: float, height: float, degrees: Any) -> Any:
+        angles = np.deg2rad(degrees)
+        return np.stack([x + width * np.cos(angles), y + height * np.sin(angles)], axis=1)
+
+    brows = np.linspace(-6, 6, 5)
+    eye = np.array([180, 240, 300, 0, 60, 120])
+    parts = [
+        oval(32, 28, 22, 28, np.linspace(180, 0, 17)),
+        *(np.stack([x + brows, 16 + brows**2 / 18], axis=1) for x in (20, 44)),
+        np.stack([np.full(4, 32.0), np.linspace(22, 34, 4)], axis=1),
+        np.stack([np.linspace(27, 37, 5), np.full(5, 38.0)], axis=1),
+        *(oval(x, 22, 4, 2, eye) for x in (20, 44)),
+        oval(32, 46, 9, 4, np.arange(180, 540, 30)),
+        oval(32, 46, 6, 2, np.arange(180, 540, 45)),
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+FACE_POINTS68 = _face_points68()
+
+
 def track_meta(**changes: Any) -> TrackMeta:
     """Describe a track of a video of 25 frames a second."""
     values: dict[str, Any] = {
@@ -86,7 +110,7 @@ def write_track(
                 (x0, y0, x0 + shape[1], y0 + shape[0]),
                 box=(x0 + 16, y0 + 16, x0 + 48, y0 + 48),
                 points5=points5,
-                points68=np.repeat(points5, 14, axis=0)[:68],
+                points68=FACE_POINTS68 + np.array([x0, y0], np.float32),
                 score=0.9,
             )
 

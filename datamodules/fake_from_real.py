@@ -1,0 +1,167 @@
+"""Fakes made of real videos while training: which ways there are, and who chooses one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+# LightningCLI reads the types of the option block while the program runs.
+from datamodules.blend_mask import MaskShape
+from datamodules.blending import CrossBlend, SelfBlend
+from datamodules.errors import DataError
+from datamodules.footage import Footage
+from datamodules.limits import check_limits
+from datamodules.temporal_forgery import TemporalDropout, TemporalRepeat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from datamodules.clip_dataset import ClipCutter
+    from datamodules.forgery import AlignedClip, ClipForgery, ClipPlace
+    from datamodules.schema import Clip, VideoRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeFromReal:
+    """Fakes that are made of real training videos, besides those of the data set or instead.
+
+    After AltFreezing (Wang et al., CVPR 2023), whose parameters are not public; numbers are ours.
+    By default a third of them leave out frames, a third repeat some, and a third are blended.
+
+    Attributes:
+        real_fakes: Share of the training fakes that are fake videos of the data set; the others
+            are made. It counts as 0 where the data set has no fakes. [ours]
+        temporal_dropout: Leave out frames.
+        temporal_repeat: Show frames several times.
+        cross_blend: Blend in the face of somebody else.
+        self_blend: Blend in the clip's own face, moved and recoloured.
+        mask: Shape of the masks of both.
+    """
+
+    real_fakes: float = 0.5
+    temporal_dropout: TemporalDropout = field(default_factory=TemporalDropout)
+    temporal_repeat: TemporalRepeat = field(default_factory=TemporalRepeat)
+    cross_blend: CrossBlend = field(default_factory=CrossBlend)
+    self_blend: SelfBlend = field(default_factory=SelfBlend)
+    mask: MaskShape = field(default_factory=MaskShape)
+
+    def __post_init__(self) -> None:
+        check_limits(self, "fake_from_real", {})
+        if not any(forgery.weight for forgery in self.forgeries().values()):
+            raise DataError(
+                "fake_from_real: all weights are 0, so that no fake can be made; "
+                "give one of them a weight, or leave fake_from_real out"
+            )
+
+    def forgeries(self) -> dict[str, ClipForgery]:
+        """List the ways of making fakes by name."""
+        return {
+            "temporal_dropout": self.temporal_dropout,
+            "temporal_repeat": self.temporal_repeat,
+            "cross_blend": self.cross_blend,
+            "self_blend": self.self_blend,
+        }
+
+
+#: What is done instead, where something is not possible.
+_STAND_INS: dict[str, str | None] = {
+    "temporal_dropout": "temporal_repeat",
+    "temporal_repeat": "self_blend",
+    "cross_blend": "self_blend",
+    "self_blend": None,
+}
+
+
+class Made(NamedTuple):
+    """A fake that was made.
+
+    Attributes:
+        clip: Its frames and landmarks, augmented as real ones are.
+        mask: How much of each pixel is forged, shape (T, H, W), float32; None where none is.
+        window: Number of the window of the real video, among those of as many frames.
+        kind: How it was made.
+        real: The real clip that it was made of.
+        place: Where that comes from.
+    """
+
+    clip: Clip
+    mask: NDArray[np.float32] | None
+    window: int
+    kind: str
+    real: AlignedClip
+    place: ClipPlace
+
+
+class ClipForger:
+    """Make fake clips of real videos; pure functions of the generator that is given.
+
+    Args:
+        options: How.
+        cutter: Cuts and augments the clips.
+        records: The videos of the dataset; real ones are the material.
+        num_frames: Frames in a clip (T).
+    """
+
+    def __init__(
+        self,
+        options: FakeFromReal,
+        cutter: ClipCutter,
+        records: Sequence[VideoRecord],
+        num_frames: int,
+    ) -> None:
+        self.footage = Footage(cutter, records, options.mask)
+        self.num_frames = num_frames
+        self.forgeries = options.forgeries()
+        self.weights = {name: forgery.weight for name, forgery in self.forgeries.items()}
+
+    def make(self, row: int, rng: np.random.Generator) -> Made:
+        """Make a fake of a real video.
+
+        Where the video is too short to leave out frames, some are repeated; where nobody's face
+        fits, or the clip has one frame only, it is blended with itself, which is always possible.
+
+        Args:
+            row: Of the video in the dataset.
+            rng: Source of all draws.
+
+        Returns:
+            The fake.
+
+        Raises:
+            DataError: If a track is missing or damaged.
+        """
+        shares = np.array([self.weights[name] for name in self.forgeries], np.float64)
+        drawn = rng.choice(len(shares), p=shares / shares.sum())
+        name: str | None = list(self.forgeries)[int(drawn)]
+        while name is not None:
+            made = self.try_to_make(name, row, rng)
+            if made is not None:
+                return made
+            name = _STAND_INS[name]
+        raise DataError(f"{self.footage.records[row].video_id}: no fake can be made of it")
+
+    def try_to_make(self, name: str, row: int, rng: np.random.Generator) -> Made | None:
+        """Make a fake in one way; None if that is not possible.
+
+        Args:
+            name: Of the way.
+            row: Of the video in the dataset.
+            rng: Source of all draws.
+        """
+        forgery = self.forgeries[name]
+        offsets = forgery.offsets(self.num_frames, self.footage.longest_run(row), rng)
+        if offsets is None:
+            return None
+        place, window = self.footage.draw(row, int(offsets[-1]) + 1, rng)
+        place = place._replace(positions=tuple(place.positions[i] for i in offsets))
+        cutter = self.footage.cutter
+        real = cutter.align(place.track, place.positions, rng)
+        forged = forgery.forge(real, place, self.footage, rng)
+        if forged is None:
+            return None
+        clip = replace(real.clip, frames=cutter.finish(forged.frames, rng))
+        return Made(clip, forged.mask, window, name, real, place)

@@ -1,0 +1,184 @@
+"""The real videos of a training set, as material for fakes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from datamodules.clip_sampling import (
+    consecutive_runs,
+    num_windows,
+    random_window,
+    window_positions,
+)
+from datamodules.forgery import ClipPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from datamodules.blend_mask import MaskShape
+    from datamodules.clip_dataset import ClipCutter
+    from datamodules.schema import VideoRecord
+
+#: Every which frame's landmarks are kept for the comparison of faces, and of how many tracks: a
+#: track of 400 frames takes 30 kB so, and to open it again would take about 2 ms. [ours]
+_STEP = 8
+_KEPT_TRACKS = 1024
+#: Draws for each face of somebody else, before fewer are taken. [ours]
+_TRIES = 4
+
+
+class Window(NamedTuple):
+    """A window of consecutive frames.
+
+    Attributes:
+        place: Where it lies.
+        number: Among the windows of its length in all tracks of the video.
+    """
+
+    place: ClipPlace
+    number: int
+
+
+class _Sketch(NamedTuple):
+    """What is kept of a track: its frames, and landmarks of every `_STEP`th."""
+
+    frame_index: NDArray[np.int64]
+    points68: NDArray[np.float32]
+
+
+class Footage:
+    """Draw windows of real videos, and compare the faces in them.
+
+    Args:
+        cutter: Cuts the clips.
+        records: The videos of the dataset, fake ones too.
+        mask: Shape of the masks of blended faces.
+    """
+
+    def __init__(self, cutter: ClipCutter, records: Sequence[VideoRecord], mask: MaskShape) -> None:
+        self.cutter = cutter
+        self.records = records
+        self.mask = mask
+        self.real_rows = [row for row, record in enumerate(records) if record.label == 0]
+        self._sketches: OrderedDict[str, _Sketch] = OrderedDict()
+
+    def longest_run(self, row: int) -> int:
+        """Count the consecutive frames that a video has at most."""
+        tracks = self.records[row].tracks
+        return max(_longest(self.cutter.frame_index(track)) for track in tracks)
+
+    def draw(self, row: int, num_frames: int, rng: np.random.Generator) -> Window:
+        """Draw a window of a video.
+
+        Args:
+            row: Of the video.
+            num_frames: Frames of the window.
+            rng: Source of the draw.
+
+        Returns:
+            The window; mirrored only if no track of the video is long enough.
+
+        Raises:
+            DataError: If a track is missing or damaged.
+        """
+        tracks = self.records[row].tracks
+        frames = [self._sketch(track).frame_index for track in tracks]
+        long = [_longest(index) >= num_frames for index in frames]
+        counts = [
+            num_windows(index, num_frames) if fits or not any(long) else 0
+            for index, fits in zip(frames, long, strict=True)
+        ]
+        k, window = random_window(counts, rng)
+        positions = window_positions(frames[k], num_frames, window)
+        return Window(ClipPlace(row, tracks[k], positions), sum(counts[:k]) + window)
+
+    def others(
+        self, row: int, num_frames: int, count: int, rng: np.random.Generator
+    ) -> list[ClipPlace]:
+        """Draw clips of other people.
+
+        Args:
+            row: Of the video whose people are left out.
+            num_frames: Frames of each clip.
+            count: How many clips, each of another video.
+            rng: Source of the draws.
+
+        Returns:
+            At most `count` places, fewer where there are not that many videos.
+
+        Raises:
+            DataError: If a track is missing or damaged.
+        """
+        groups = set(self.records[row].group_ids)
+        places: dict[int, ClipPlace] = {}
+        for drawn in rng.integers(len(self.real_rows), size=_TRIES * count):
+            other = self.real_rows[drawn]
+            if other not in places and groups.isdisjoint(self.records[other].group_ids):
+                places[other] = self.draw(other, num_frames, rng).place
+            if len(places) == count:
+                break
+        return list(places.values())
+
+    def nearest(
+        self, place: ClipPlace, others: Sequence[ClipPlace], max_distance: float
+    ) -> list[ClipPlace]:
+        """Sort clips by the likeness of pose and shape of their faces to those of another clip.
+
+        Args:
+            place: The other clip.
+            others: What is sorted.
+            max_distance: What is farther is left out; see `shape_distance`.
+
+        Returns:
+            The places, the likest first.
+
+        Raises:
+            DataError: If a track is missing or damaged.
+        """
+        shape = self._shape(place)
+        distances = {other: shape_distance(self._shape(other), shape) for other in others}
+        near = [other for other in others if distances[other] <= max_distance]
+        return sorted(near, key=distances.__getitem__)
+
+    def _shape(self, place: ClipPlace) -> NDArray[np.float32]:
+        """Tell landmarks of some frames of a clip, shape (N, 68, 2)."""
+        some = np.asarray(place.positions[::_STEP]) // _STEP
+        return np.asarray(self._sketch(place.track).points68[some], np.float32)
+
+    def _sketch(self, track: str) -> _Sketch:
+        sketch = self._sketches.get(track)
+        if sketch is None:
+            faces = self.cutter.store.reader(track).track
+            sketch = _Sketch(faces.frame_index, faces.points68[::_STEP].copy())
+            self._sketches[track] = sketch
+            while len(self._sketches) > _KEPT_TRACKS:
+                self._sketches.popitem(last=False)
+        self._sketches.move_to_end(track)
+        return sketch
+
+
+def shape_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Compare the faces of two clips, wherever, however large and however tilted they are.
+
+    Args:
+        one: Landmarks (x, y), shape (N, 68, 2).
+        other: The same number of landmarks.
+
+    Returns:
+        Root mean square distance after one similarity transform for all N frames, in units of
+        the face's own spread: 0 alike, 1 nothing in common.
+    """
+    a, b = (points.astype(np.float64).reshape(-1, 2) @ (1, 1j) for points in (one, other))
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.vdot(a, a).real * np.vdot(b, b).real)
+    likeness = abs(np.vdot(a, b)) ** 2 / size if size else 0.0
+    return float(np.sqrt(max(0.0, 1 - likeness)))
+
+
+def _longest(frame_index: NDArray[np.int64]) -> int:
+    return max(map(len, consecutive_runs(frame_index)))
