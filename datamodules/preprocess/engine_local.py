@@ -7,6 +7,7 @@ jobs that were running then are run again, each alone, and one that dies alone a
 from __future__ import annotations
 
 import os
+import warnings
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -94,6 +95,8 @@ class _LocalEngine:
         from joblib.externals.loky import get_reusable_executor
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
+        # loky starts a worker anew that has grown; nothing is lost, and nobody need be told.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
         # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
         # With the whole environment, since a pool of before would still have another one.
         environment = {**os.environ, **_ONE_THREAD}

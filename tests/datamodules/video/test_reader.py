@@ -126,6 +126,17 @@ def test_long_videos_are_judged_by_samples(
     np.testing.assert_array_equal(sampled.timestamps_s, whole.timestamps_s)
 
 
+def test_large_videos_are_not_given_to_a_decoder_that_runs_ahead(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_reader, "_MOST_DECORD_BYTES", FRAMES * 96 * 128 * 3 - 1)
+    info = probe_video(plain)
+    assert info.decoder == "pyav"
+    assert "at once" in info.reason
+    monkeypatch.setattr(video_reader, "_MOST_DECORD_BYTES", FRAMES * 96 * 128 * 3)
+    assert probe_video(plain).decoder == "decord"
+
+
 def test_times_of_a_variable_frame_rate(folder: Path) -> None:
     path = write_video(folder / "vfr.mp4", FRAMES, ticks=_IRREGULAR)
     info = probe_video(path)
