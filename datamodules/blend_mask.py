@@ -29,8 +29,8 @@ _DRAWN_SIZE = 112
 _WAVES = np.arange(2, 6)
 #: Directions in which the end of another face is looked for. [ours]
 _RAYS = 72
-#: Where a Gaussian counts as zero, in standard deviations.
-_TAIL = 3.0
+#: Where a Gaussian is cut off, in standard deviations: half a grey level of 100 lies beyond. [ours]
+_TAIL = 2.5
 #: A blur of less than this many pixels is none.
 _LEAST_BLUR_PX = 0.2
 #: Bits of a pixel's fraction in the coordinates that OpenCV draws by.

@@ -193,12 +193,11 @@ def blend(
 
     forged = frames.copy()
     parts = zip(face, mask.parts(mask.values), mask.parts(forged), strict=True)
-    for source, part, place in parts:
+    for source, weight, place in parts:
         # Values beyond 0 and 255 are cut off.
         recoloured = cv2.transform(source, colours)
-        weight, background = np.ascontiguousarray(part), np.ascontiguousarray(place)
         # OpenCV divides by the sum of the weights, which is 1.
-        place[:] = cv2.blendLinear(recoloured, background, weight, 1 - weight)
+        cv2.blendLinear(recoloured, place, weight, 1 - weight, dst=place)
     return Forged(forged, mask.values)
 
 
