@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +29,9 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
         OSError: If the folder or the disk refuses the bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two workers that write the same name apart.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Keeps workers that write the same name apart; their process ids may be the same where they
+    # run on several machines, or in several containers.
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:16]}.partial")
     try:
         with partial.open("wb+") as file:
             yield file
