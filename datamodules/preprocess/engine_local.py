@@ -7,12 +7,15 @@ jobs that were running then are run again, each alone, and one that dies alone a
 from __future__ import annotations
 
 import os
+import shutil
+import time
 import warnings
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from datamodules.preprocess.engine import DIED, DiskFullError, Outcome, run_job
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 
 #: Workers are processes; threads inside them would only compete.
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+#: Seconds between a worker's looks at the process that it works for; far below the time that
+#: the next run takes to start. [ours]
+_LOOK_S = 0.2
 
 
 @contextmanager
@@ -100,7 +107,12 @@ class _LocalEngine:
         # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
         # With the whole environment, since a pool of before would still have another one.
         environment = {**os.environ, **_ONE_THREAD}
-        pool = get_reusable_executor(max_workers=num_workers, env=environment)
+        pool = get_reusable_executor(
+            max_workers=num_workers,
+            env=environment,
+            initializer=_end_with,
+            initargs=(os.getpid(), self._marks),
+        )
         finished = False
         try:
             yield from self._dispatch(pool, jobs, work, ledger, 2 * num_workers)
@@ -134,6 +146,23 @@ class _LocalEngine:
                     yield outcome
         if full:
             yield full
+
+
+def _end_with(employer: int, marks: Path) -> None:
+    """Let this worker not outlive a killed run: the next one would find it writing.
+
+    Args:
+        employer: Process id of the run.
+        marks: Its folder, which it could not remove itself.
+    """
+    Thread(target=_watch, args=(employer, marks), daemon=True).start()
+
+
+def _watch(employer: int, marks: Path) -> None:
+    while os.getppid() == employer:
+        time.sleep(_LOOK_S)
+    shutil.rmtree(marks, ignore_errors=True)
+    os._exit(1)
 
 
 def _run_marked(

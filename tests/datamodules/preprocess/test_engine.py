@@ -159,20 +159,41 @@ if __name__ == "__main__":
 """
 
 
-def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
+def start_script(tmp_path: Path, **variables: str) -> subprocess.Popen[bytes]:
+    """Start a run in a process of its own, and wait for its first result."""
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     root = Path(__file__).parents[3]
     process = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(root), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     assert process.stdout is not None
     process.stdout.readline()
+    return process
+
+
+def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    process = start_script(tmp_path, TMPDIR=str(tmp_path / "tmp"))
+    os.kill(process.pid, signal.SIGKILL)  # it alone: the workers are told nothing
+    process.wait(timeout=20)
+    assert process.stdout is not None
+    process.stdout.close()
+    time.sleep(1.0)
+    done = len(list(tmp_path.glob("*.tries")))
+    time.sleep(0.5)
+    assert len(list(tmp_path.glob("*.tries"))) == done < 40
+    assert not list((tmp_path / "tmp").glob("running-*"))
+
+
+def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
+    process = start_script(tmp_path)
+    assert process.stdout is not None
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     assert process.wait(timeout=20) != 0
     process.stdout.close()
