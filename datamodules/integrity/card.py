@@ -40,7 +40,7 @@ _TERMS = (
     "shown, and who may be given this folder"
 )
 #: Options of `make data` that have another name than the parameter that they set.
-_OPTIONS = {
+OPTION_NAMES = {
     "dataset": "name",
     "start_score": "face-thres",
     "keep_score": "bbox-thres",
@@ -183,7 +183,7 @@ def reproduce_command(parameters: Mapping[str, Any]) -> str:
         if name == "reading":
             words.append(str(value))
             continue
-        option = "--" + _OPTIONS.get(name, name.replace("_", "-"))
+        option = "--" + OPTION_NAMES.get(name, name.replace("_", "-"))
         if value is True:
             words.append(option)
         elif value is not None and value is not False:

@@ -18,7 +18,7 @@ REMEDIES = {
     "leak": "-> give all videos that hang together one split, or leave some out",
     "near-duplicate": "-> look at both: give them one group and split, or leave one out",
     "labels": "-> leave the file out, or under one label",
-    "files": "-> run `make data` again for damaged tracks; copy changed raw files again",
+    "files": "-> make damaged tracks anew by `make data ... ARGS=--verify`; copy raw files again",
 }
 #: Findings of one check that the screen shows; the report holds all. [ours]
 _MAX_SHOWN = 10

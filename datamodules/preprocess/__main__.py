@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from datamodules.datasets.records import SourceFolder
     from datamodules.preprocess.batch import Preparation
+    from datamodules.schema import VideoRecord
 
 _DESCRIPTION = """
 Find, track and store the faces of a data set, in the folders that it is distributed in (--layout),
@@ -36,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Command line, without the program's name.
 
     Returns:
-        0; 1 if a video failed that the next run will try again; 2 after an error of the user's;
-        130 if interrupted.
+        0; 1 if a video failed that the next run will try again, or is no longer there; 2 after an
+        error of the user's; 130 if interrupted.
     """
     # Imported late: the help needs no decoder.
     from datamodules.errors import DataError
@@ -104,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     add("address", help="of a dask scheduler, tcp://...; without it dask starts processes here")
     add("cache", type=Path, help="folder for copies of files of s3:// (in ~/.cache)")
     add("cache-gb", type=float, help=f"its size in gigabytes ({DEFAULT_GB:.0f})")
+    add(
+        "redo",
+        action="store_true",
+        help="prepare all videos again, with other options than those that OUT was made with",
+    )
+    add("verify", action="store_true", help="hash the tracks in OUT, make those anew that differ")
     add("limit", type=_count, default=0, help="prepare only so many videos, 0 for all (0)")
     return parser
 
@@ -227,6 +234,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
             *(source, arguments.output, options, workers, tell),
             engine=arguments.engine,
             address=arguments.address,
+            redo=arguments.redo,
+            verify=arguments.verify,
         )
     _say(done, arguments.output, time.monotonic() - started)
     if not any(record.status == "ok" for record in done.records):
@@ -234,7 +243,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
             f"none of the {len(done.records)} videos of {arguments.dataset} can be used; "
             f"{arguments.output}/{REPORT_NAME} says why"
         )
-    return int(bool(done.failures))
+    return int(bool(done.failures or done.gone))
 
 
 @contextmanager
@@ -282,12 +291,37 @@ def _say(done: Preparation, out: str, seconds: float) -> None:
     lines.append(
         f"Prepared folder: {out}; every dropped frame, with its reason: {out}/{REPORT_NAME}"
     )
-    trained = {r.label for r in done.records if r.split == "train" and r.status == "ok"}
-    if trained == {0, 1}:
-        lines.append(f"Next: make train EXP=ftcn_tt DATA=folder ROOT={shlex.quote(out)}")
-    else:
-        lines.append("No training with it yet: that needs real and fake videos in split train.")
+    lines += _missing_lines(done, out)
+    lines.append(_next_line(done.records, out))
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _missing_lines(done: Preparation, out: str) -> list[str]:
+    """Tell which videos of an earlier run were not found by this one."""
+    lines = []
+    if done.gone:
+        lines.append(
+            f"{len(done.gone)} raw videos are gone, as {done.gone[0]}; what was made of them is "
+            "kept: put them back, or take them off the list of the videos"
+        )
+    if done.unlisted:
+        lines.append(
+            f"{len(done.unlisted)} videos of the earlier run are no longer listed, as "
+            f"{done.unlisted[0]}; their tracks stay in {out}/tracks, unused, until you remove them"
+        )
+    return lines
+
+
+def _next_line(records: Sequence[VideoRecord], out: str) -> str:
+    """Say how to train, or what is lacking for it."""
+    usable = {(r.split, r.label) for r in records if r.status == "ok"}
+    validated = any(split == "val" for split, _ in usable)
+    if {("train", 0), ("train", 1)} <= usable and validated:
+        return f"Next: make train EXP=ftcn_tt DATA=folder ROOT={shlex.quote(out)}"
+    return (
+        "No training with it yet: that needs real and fake videos in split train, and videos in "
+        "split val."
+    )
 
 
 if __name__ == "__main__":

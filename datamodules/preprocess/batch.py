@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,15 @@ from datamodules.errors import DataError
 from datamodules.faces.detect import PlacesPoints, face_backend
 from datamodules.integrity.card import card_files, data_card
 from datamodules.manifest import validate_manifest, write_manifest
+from datamodules.preprocess.earlier import (
+    LEDGER_NAME,
+    check_dataset,
+    check_store,
+    is_gone,
+    is_same,
+    is_whole,
+    listed_videos,
+)
 from datamodules.preprocess.engine import DiskFullError, Job, Ledger, open_engine, run_jobs
 from datamodules.preprocess.prepare import PREPARE_VERSION, PrepareOptions, failed_result
 from datamodules.preprocess.report import REPORT_NAME, count_results, write_report
@@ -21,18 +29,15 @@ from datamodules.preprocess.work import (
     RecordTask,
     input_sizes,
     prepare_record,
-    root_of,
     software,
 )
 from datamodules.storage.output import open_output
 from datamodules.store.prepared import (
-    INFO_NAME,
     MANIFEST_NAME,
     PreparedInfo,
     write_checksums,
     write_prepared_info,
 )
-from datamodules.video.reader import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,8 +48,6 @@ if TYPE_CHECKING:
     from datamodules.schema import VideoRecord
     from datamodules.storage.output import OutputRoot
     from datamodules.storage.root import DataRoot
-
-LEDGER_NAME = "ledger"
 
 _Tell = Callable[[int, int, str], None]
 
@@ -58,12 +61,17 @@ class Preparation:
         num_kept: How many of them an earlier run had done.
         failures: Why a video failed that the next run will try again, by path.
         changed: Paths of videos that have other bytes than when they were prepared before.
+        gone: Paths of videos that an earlier run prepared and that are no longer there; what was
+            made of them is kept.
+        unlisted: `video_id` of those that the manifest named before and names no longer.
     """
 
     records: list[VideoRecord]
     num_kept: int
     failures: dict[str, str]
     changed: list[str]
+    gone: list[str]
+    unlisted: list[str]
 
 
 def prepare_folder(
@@ -74,6 +82,8 @@ def prepare_folder(
     tell: _Tell = lambda *_: None,
     engine: str = "local",
     address: str | None = None,
+    redo: bool = False,
+    verify: bool = False,
 ) -> Preparation:
     """Make a prepared store of a folder of videos.
 
@@ -86,6 +96,8 @@ def prepare_folder(
             one done; an empty status stands for those that were done before.
         engine: Who does the work, `local` or `dask`; has no influence on the result either.
         address: Of a dask scheduler; None for processes of this machine.
+        redo: Whether to go on in a store that was made with other options, by making it anew.
+        verify: Whether to hash the tracks that are there, and to make those anew that differ.
 
     Returns:
         What is in the store now.
@@ -95,24 +107,47 @@ def prepare_folder(
             is needed cannot be reached.
         WeightsError: If weights of the face backend are missing.
     """
-    root = open_output(out)
-    backend = face_backend(options.backend, **options.backend_options(source.root.folder))
-    if options.reuse_boxes and not isinstance(backend, PlacesPoints):
-        raise DataError(
-            f"the face backend {options.backend} detects nothing that could be spared; leave out "
-            "--reuse-boxes (REUSE_BOXES=1)"
-        )
-    _check_store(root, source, options.backend, backend.version)
+    root, version = check_plan(source.root, out, options, redo)
+    check_dataset(root, source.dataset)
     try:
         # The engine first: a scheduler that does not answer must leave no folder behind.
         with open_engine(engine, num_workers, address) as workers, root.only_run():
-            return _Run(source, root, options, backend.version).prepare(workers, tell)
+            return _Run(source, root, options, version, verify).prepare(workers, tell)
     except DiskFullError as error:
         raise DataError(_disk_full(root, str(error))) from error
     except OSError as error:
         raise DataError(
             f"{out} cannot be written ({error}); nothing is left half-written"
         ) from error
+
+
+def check_plan(
+    raw: DataRoot, out: str | Path, options: PrepareOptions, redo: bool = False
+) -> tuple[OutputRoot, str]:
+    """Check what can be checked before the raw videos are listed, which may take long.
+
+    Args:
+        raw: The raw videos.
+        out: The store, a folder or a URL.
+        options: How to prepare.
+        redo: Whether the store may have been made with other options.
+
+    Returns:
+        The store, and the version of the face backend.
+
+    Raises:
+        DataError: If the options do not fit together, or the place is not ours.
+        WeightsError: If weights of the face backend are missing.
+    """
+    root = open_output(out)
+    backend = face_backend(options.backend, **options.backend_options(raw.folder))
+    if options.reuse_boxes and not isinstance(backend, PlacesPoints):
+        raise DataError(
+            f"the face backend {options.backend} detects nothing that could be spared; leave out "
+            "--reuse-boxes (REUSE_BOXES=1)"
+        )
+    check_store(root, raw, options, backend.version, redo)
+    return root, backend.version
 
 
 class _Run:
@@ -123,10 +158,16 @@ class _Run:
         out: The store.
         options: How to prepare.
         backend_version: Of the face backend.
+        verify: Whether to hash the tracks that are there.
     """
 
     def __init__(
-        self, source: SourceFolder, out: OutputRoot, options: PrepareOptions, backend_version: str
+        self,
+        source: SourceFolder,
+        out: OutputRoot,
+        options: PrepareOptions,
+        backend_version: str,
+        verify: bool,
     ) -> None:
         self._source = source
         self._out = out
@@ -134,21 +175,22 @@ class _Run:
         self._software = software()
         self._options = options
         self._backend_version = backend_version
+        self._verify = verify
         self._results: dict[str, dict[str, Any]] = {}
         self._failures: dict[str, str] = {}
+        self._changed: list[str] = []
+        self._gone: list[str] = []
 
     def prepare(self, engine: Engine, tell: _Tell) -> Preparation:
         """Prepare what is missing, then write what describes the whole."""
         self._out.clean()
-        # First of all, so that a run that is stopped leaves a folder that says whose it is.
-        self._write_info({})
-        num_kept, changed = 0, []
+        listed, num_kept = listed_videos(self._out), 0
         try:
             # Genuine videos first: their fakes may build on them.
             for label in (0, 1):
                 jobs = [self._job(r) for r in self._source.records if r.label == label]
                 done = len(self._results)
-                changed += self._keep(jobs)
+                self._keep(jobs)
                 num_kept += len(self._results) - done
                 tell(len(self._results), len(self._source.records), "")
                 todo = [job for job in jobs if job.task.record.video_id not in self._results]
@@ -158,7 +200,8 @@ class _Run:
         records = [_filled(r, self._results[r.video_id]) for r in self._source.records]
         validate_manifest(records)
         self._describe(records)
-        return Preparation(records, num_kept, self._failures, changed)
+        unlisted = sorted(listed - {record.video_id for record in records})
+        return Preparation(records, num_kept, self._failures, self._changed, self._gone, unlisted)
 
     def _job(self, record: VideoRecord) -> Job:
         """Describe the work on one video, and everything its result depends on."""
@@ -186,28 +229,43 @@ class _Run:
         tracks = {track["path"]: track["sha256"] for track in result["tracks"]}
         return GenuineVideo(tracks, result["num_frames"])
 
-    def _keep(self, jobs: Sequence[Job]) -> list[str]:
+    def _keep(self, jobs: Sequence[Job]) -> None:
         """Take over results of earlier runs, if their inputs and their tracks are still the same.
 
-        Returns:
-            Paths of the videos that have changed.
+        A raw video that is gone is no reason to lose what was made of it.
         """
         known = self._ledger.read_all(jobs)
+        sizes = {job.key: job.fingerprint["num_bytes"] for job in jobs}
+        gone = [job for job in jobs if is_gone(job.task.record.path, sizes[job.key])]
+        orphaned = self._ledger.read_all(
+            [job for job in gone if job.key not in known], without="num_bytes"
+        )
         # Where they are far away, this one listing tells the sizes of all tracks.
         self._out.files("tracks")
-        changed = []
         for job in jobs:
-            result, record = known.get(job.key), job.task.record
-            if result is None or not all(_is_whole(self._out, t) for t in result["tracks"]):
+            result, record = known.get(job.key) or orphaned.get(job.key), job.task.record
+            if result is None or not self._is_whole(result):
                 continue
-            if all(_is_same(self._source.root, inputs) for inputs in result["inputs"]):
-                self._results[record.video_id] = result
-            else:
-                changed.append(record.path)
-        return changed
+            if job.key not in orphaned and not self._is_same(result):
+                self._changed.append(record.path)
+                continue
+            self._results[record.video_id] = result
+            self._gone += [record.path] if job.key in orphaned else []
+
+    def _is_whole(self, result: dict[str, Any]) -> bool:
+        return all(is_whole(self._out, track, self._verify) for track in result["tracks"])
+
+    def _is_same(self, result: dict[str, Any]) -> bool:
+        return all(is_same(self._source.root, inputs) for inputs in result["inputs"])
 
     def _run(self, jobs: Sequence[Job], engine: Engine, tell: _Tell) -> None:
         """Do the work that is left."""
+        if not jobs:
+            return
+        # A run that is stopped leaves no store that opens: its tracks would be of two runs.
+        self._out.remove([MANIFEST_NAME])
+        # But a folder that says whose it is.
+        self._write_info({})
         for outcome in run_jobs(jobs, prepare_record, self._ledger, engine):
             record = outcome.job.task.record
             if outcome.result is None:
@@ -246,21 +304,6 @@ class _Run:
             write_prepared_info(folder, info)
 
 
-def _is_whole(out: OutputRoot, track: dict[str, Any]) -> bool:
-    """Tell whether a track is in the store, as large as it was."""
-    return "sha256" in track and out.size(track["path"]) == track["num_bytes"]
-
-
-def _is_same(source: DataRoot, known: dict[str, Any]) -> bool:
-    """Tell whether a file has the bytes that it had; a copy may have another time."""
-    path = known.get("path", "")
-    root = root_of(source, path)
-    if root.modified_ns(path) in (-1, known["mtime_ns"]):
-        return True
-    with root.hold(path) as file:
-        return bool(file_sha256(file) == known["sha256"])
-
-
 def _filled(record: VideoRecord, result: dict[str, Any]) -> VideoRecord:
     """Put what was measured into a record."""
     return replace(
@@ -274,36 +317,6 @@ def _filled(record: VideoRecord, result: dict[str, Any]) -> VideoRecord:
         status=result["status"],
         tracks=tuple(track["path"] for track in result["tracks"]),
     )
-
-
-def _check_store(out: OutputRoot, source: SourceFolder, backend: str, version: str) -> None:
-    """Refuse a place that is not ours, or was made otherwise."""
-    if f"{out}/".startswith(f"{source.root}/"):
-        raise DataError(
-            f"{out} lies in the folder of the raw videos, {source.root}; give a place outside it "
-            "for the prepared ones"
-        )
-    content = out.read(INFO_NAME)
-    if content is None:
-        if any(not path.startswith(f"{LEDGER_NAME}/") for path in out.files()):
-            raise DataError(f"{out} is not empty and no prepared folder; give another one")
-        return
-    try:
-        made = json.loads(content)
-        made_by = f"{made['backend']} {made['backend_version']}"
-        dataset = made["parameters"]["dataset"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{out}/{INFO_NAME} is damaged; remove the folder {out}") from error
-    if made_by != f"{backend} {version}":
-        raise DataError(
-            f"{out} was made with the face backend {made_by}, not {backend} {version}; "
-            "they are never mixed: give another folder, or remove this one"
-        )
-    if dataset != source.dataset:
-        raise DataError(
-            f"{out} holds the data set {dataset!r}, not {source.dataset!r}; "
-            "give another folder, or the name by --name"
-        )
 
 
 def _disk_full(out: OutputRoot, reason: str) -> str:

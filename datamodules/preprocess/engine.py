@@ -122,11 +122,19 @@ class Ledger:
         """
         return self.read_all([job]).get(job.key)
 
-    def read_all(self, jobs: Iterable[Job]) -> dict[str, dict[str, Any]]:
-        """Find the results of many jobs, by key; see `read`."""
+    def read_all(self, jobs: Iterable[Job], without: str = "") -> dict[str, dict[str, Any]]:
+        """Find the results of many jobs; see `read`.
+
+        Args:
+            jobs: The jobs.
+            without: Entry of the fingerprints that need not be the same; all must be if empty.
+
+        Returns:
+            Results by key.
+        """
         jobs = list(jobs)
         texts = self._root.read_all([self._path(job) for job in jobs])
-        results = {job.key: _result(texts.get(self._path(job)), job) for job in jobs}
+        results = {job.key: _result(texts.get(self._path(job)), job, without) for job in jobs}
         return {key: result for key, result in results.items() if result is not None}
 
     def drop(self, jobs: Iterable[Job]) -> None:
@@ -142,11 +150,12 @@ class Ledger:
         return f"{self._folder}/{job.key}.json"
 
 
-def _result(text: bytes | None, job: Job) -> dict[str, Any] | None:
-    """Read one entry of the ledger."""
+def _result(text: bytes | None, job: Job, without: str) -> dict[str, Any] | None:
+    """Read one entry of the ledger; None if it was made of something else."""
     try:
         entry = json.loads(text or b"")
-        if entry["fingerprint"] != json.loads(json.dumps(job.fingerprint)):
+        made, wanted = dict(entry["fingerprint"]), json.loads(json.dumps(job.fingerprint))
+        if made | {without: None} != wanted | {without: None}:
             return None
         return dict(entry["result"])
     except (ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -39,6 +40,14 @@ class OutputRoot(DataRoot, Protocol):
 
         Returns:
             Contents of those that exist, by path.
+        """
+
+    def has_content(self, path: str, sha256: str) -> bool:
+        """Tell whether a file is there with this content; reads all of it.
+
+        Args:
+            path: Relative to the root.
+            sha256: 64 hexadecimal digits.
         """
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -87,6 +96,10 @@ class LocalOutput(LocalRoot):
         contents = {path: self.read(path) for path in paths}
         return {path: content for path, content in contents.items() if content is not None}
 
+    def has_content(self, path: str, sha256: str) -> bool:
+        """Compare the hash of a file, as `OutputRoot.has_content` says."""
+        return hash_of(self.path / path) == sha256
+
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files."""
         for path in paths:
@@ -107,6 +120,18 @@ class LocalOutput(LocalRoot):
         """Remove hidden neighbours that were never renamed; nobody else may be writing."""
         for partial in self.path.rglob(".*.partial"):
             partial.unlink(missing_ok=True)
+
+
+def hash_of(path: Path) -> str:
+    """Give the SHA-256 of a file, 64 hexadecimal digits; empty if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from datamodules.atomic import write_text_atomically
 from datamodules.errors import DataError
 from datamodules.storage.cache import FOLDER_VARIABLE, SIZE_VARIABLE, FileCache, shared_cache
-from datamodules.storage.output import lock_or_refuse
+from datamodules.storage.output import hash_of, lock_or_refuse
 from datamodules.storage.service import MAX_TRIES, Entry, Service, at_once
 
 if TYPE_CHECKING:
@@ -110,6 +110,16 @@ class RemoteRoot:
         there = self._existing(paths)
         contents = zip(there, at_once(self._service.read, there), strict=True)
         return {path: content for path, content in contents if content is not None}
+
+    def has_content(self, path: str, sha256: str) -> bool:
+        """Compare the hash of a file, as `OutputRoot.has_content` says."""
+        with self.hold(path) as copy:
+            if hash_of(copy) == sha256:
+                return True
+        # Perhaps only the copy is damaged.
+        self._cache.discard(self._name(path))
+        with self.hold(path) as copy:
+            return hash_of(copy) == sha256
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, as `OutputRoot.remove` says."""
@@ -214,15 +224,13 @@ class RemoteRoot:
         """Compare the hash of a copy with what it must be; one that differs is removed."""
         if not sha256:
             return ""
-        with copy.open("rb") as file:
-            digest = hashlib.sha256()
-            while piece := file.read(2**20):
-                digest.update(piece)
-        if digest.hexdigest() != sha256:
+        found = hash_of(copy)
+        if found != sha256:
             copy.unlink()
             raise DataError(
-                f"{self.url}/{path} has changed: its sha256 is {digest.hexdigest()[:16]}..., "
-                f"recorded was {sha256[:16]}...; put the old file back or run `make data` again"
+                f"{self.url}/{path} has changed: its sha256 is {found[:16]}..., "
+                f"recorded was {sha256[:16]}...; put the old file back, or run `make data` "
+                "again with ARGS=--verify"
             )
         return sha256
 

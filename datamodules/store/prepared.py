@@ -195,6 +195,11 @@ def _check_is_store(files: DataRoot) -> None:
     missing = [name for name in (MANIFEST_NAME, INFO_NAME) if files.size(name) < 0]
     if not missing:
         return
+    if files.size(INFO_NAME) >= 0:
+        raise DataError(
+            f"{files} is unfinished, it has no {MANIFEST_NAME}: run `make data` again with the "
+            "options of before"
+        )
     raw = any(files.files(kind) for kind in ("real", "fake"))
     what = "holds raw videos, not prepared ones" if raw else f"has no {missing[0]}"
     raise DataError(

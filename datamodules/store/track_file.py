@@ -58,7 +58,7 @@ OPTIONAL_ARRAYS: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
 #: Bytes of a zip member's own header, and where in it the lengths of name and extra field lie.
 _LOCAL_HEADER, _LOCAL_NAME_LENGTH = 30, 26
 #: What to do about a damaged file.
-REMEDY = "delete it and run `make data` again"
+REMEDY = "run `make data` again with ARGS=--verify"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,7 +183,12 @@ def test_changed_videos_are_prepared_again(raw: Path, tmp_path: Path) -> None:
 
 
 def test_other_settings_prepare_again(raw: Path, copy: Path) -> None:
-    done = prepare(raw, copy, replace(GIVEN, start_score=0.2))
+    other = replace(GIVEN, start_score=0.2, max_clips=1)
+    before = contents(copy)
+    with pytest.raises(DataError, match=r"--max-clips 0, not 1, --face-thres 0.8, not 0.2.*--redo"):
+        prepare(raw, copy, other)
+    assert contents(copy) == before
+    done = prepare_folder(read_folder(open_root(raw)), copy, other, 2, redo=True)
     assert done.num_kept == 0
     assert {record.status for record in done.records} == {"ok", "unreadable"}
 
