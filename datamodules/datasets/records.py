@@ -102,7 +102,7 @@ def source_folder(
     Raises:
         DataError: If only some videos have a split, or the list is no valid manifest.
     """
-    told = list(notes)
+    told = [*notes, *root.notes]
     records = _records(as_folder_name(dataset, "name of the data set"), list(videos), told, given)
     # What is wrong with the list is said now, not after hours of decoding.
     validate_manifest([replace(record, status="unreadable") for record in records])

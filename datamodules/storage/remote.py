@@ -17,7 +17,7 @@ from datamodules.storage.output import hash_of, lock_or_refuse
 from datamodules.storage.service import MAX_TRIES, Entry, Service, at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
     from pathlib import Path
 
 _T = TypeVar("_T")
@@ -43,6 +43,7 @@ class RemoteRoot:
         if not self.url.partition("://")[2]:
             raise DataError(f"{url} names no bucket; give s3://bucket/prefix")
         self._listed: dict[str, dict[str, Entry]] = {}
+        self._odd: set[str] = set()
         self._kept: dict[str, Path] = {}
         self._leases = ExitStack()
         # What is missing is said now, and not in the workers.
@@ -67,8 +68,18 @@ class RemoteRoot:
     def files(self, below: str = "") -> list[str]:
         """List all files below a folder, as `DataRoot.files` says; remembered from then on."""
         below = below.strip("/")
-        self._listed[below] = self._service.list(below)
+        self._listed[below] = self._list(below)
         return sorted(self._listed[below])
+
+    @property
+    def notes(self) -> list[str]:
+        """What the listings so far left out, as `DataRoot.notes` says."""
+        if not self._odd:
+            return []
+        return [
+            f"{len(self._odd)} object(s) are left out whose names cannot be those of files "
+            f"(an empty part, or below another object), as {min(self._odd)}"
+        ]
 
     def size(self, path: str) -> int:
         """Tell the size of a file in bytes, -1 if there is none."""
@@ -171,6 +182,13 @@ class RemoteRoot:
             raise DataError(f"{self.url}/{path}: names with '..' are not read")
         return f"{self._place}/{path}" if path else self._place
 
+    def _list(self, below: str) -> dict[str, Entry]:
+        """List a folder; what could not be copied into a tree of files is left out."""
+        found = self._service.list(below)
+        odd = {path for path in found if _is_odd(path, found)}
+        self._odd |= odd
+        return {path: entry for path, entry in found.items() if path not in odd}
+
     def _forget(self) -> None:
         """Drop what was known before something was written."""
         self._listed.clear()
@@ -196,7 +214,7 @@ class RemoteRoot:
         if entry is not None:
             self._bring_file(path, entry, sha256)
             return
-        files = self._service.list(path)
+        files = self._list(path)
         folder = self._cache.files / self._name(path)
         if not files:
             self._cache.discard(self._name(path))
@@ -287,6 +305,13 @@ class RemoteRoot:
                 f"the cache {self._cache.folder} does not take {self.url}/{path} ({error}); name "
                 f"a roomier folder in {FOLDER_VARIABLE}, or less than the disk in {SIZE_VARIABLE}"
             ) from error
+
+
+def _is_odd(path: str, found: Container[str]) -> bool:
+    """Tell whether an object has a name that no file could have, beside the others found."""
+    parts = path.split("/")
+    nested = any("/".join(parts[:end]) in found for end in range(1, len(parts)))
+    return nested or not {"", ".", ".."}.isdisjoint(parts)
 
 
 def _note_file(part: Path) -> Path:

@@ -32,8 +32,13 @@ class DataRoot(Protocol):
             below: The folder; the whole root unless given.
 
         Returns:
-            Sorted paths relative to the root; empty if there is no such folder.
+            Sorted paths relative to the root; empty if there is no such folder. Every file is
+            listed once, whatever links lead to it; `notes` says what is left out.
         """
+
+    @property
+    def notes(self) -> list[str]:
+        """What the listings so far left out, and why, one line each."""
 
     def size(self, path: str) -> int:
         """Tell the size of a file in bytes, -1 if there is none."""
@@ -95,6 +100,9 @@ class LocalRoot:
         DataError: If it is none.
     """
 
+    #: Links that listings came upon and left out; relative to the folder.
+    _repeats: frozenset[str] = frozenset()
+
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         if not self.path.is_dir():
@@ -110,11 +118,20 @@ class LocalRoot:
 
     def files(self, below: str = "") -> list[str]:
         """List all files below a folder, as `DataRoot.files` says; links are followed."""
-        found = []
-        for folder, _, names in os.walk(self.path / below, followlinks=True):
-            start = Path(folder).relative_to(self.path).as_posix()
-            found += names if start == "." else [f"{start}/{name}" for name in names]
-        return sorted(found)
+        found, repeats = _walk(self.path / below)
+        start = self.path.as_posix().rstrip("/") + "/"
+        self._repeats |= {path.removeprefix(start) for path in repeats}
+        return sorted(path.removeprefix(start) for path in found)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the listings so far left out, as `DataRoot.notes` says."""
+        if not self._repeats:
+            return []
+        return [
+            f"{len(self._repeats)} link(s) are left out that lead to what is listed anyway, as "
+            f"{min(self._repeats)}"
+        ]
 
     def size(self, path: str) -> int:
         """Tell the size of a file in bytes, -1 if there is none."""
@@ -143,6 +160,56 @@ class LocalRoot:
             return None
         except OSError as error:
             raise DataError(f"{self.path / path} cannot be read ({error})") from error
+
+
+def _walk(top: Path) -> tuple[list[str], list[str]]:
+    """List all files below a folder once; links lead to others, but not in circles.
+
+    Returns:
+        Paths of the files, and of links that lead to a file or folder that is listed anyway.
+    """
+    found: list[str] = []
+    links: list[str] = []
+    repeats: list[str] = []
+    seen: set[str] = set()
+    _enter(str(top), found, links, seen)
+    # Links wait until all that is there without them is listed: it keeps its own name.
+    while links:
+        waiting, links = sorted(links), []
+        for link in waiting:
+            real = Path(os.path.realpath(link))
+            listed = str(real.parent) in seen and real.exists()
+            if str(real) in seen or listed or top.resolve().is_relative_to(real):
+                repeats.append(link)
+            elif real.is_dir():
+                _enter(link, found, links, seen)
+            else:
+                seen.add(str(real))
+                # A broken link stays in the list, so that it is told of.
+                found.append(link)
+    return found, repeats
+
+
+def _enter(top: str, found: list[str], links: list[str], seen: set[str]) -> None:
+    """List a folder and all below it, but for what links lead to; unreadable ones are empty."""
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        seen.add(real)
+        for entry in entries:
+            if entry.is_symlink():
+                links.append(entry.path)
+            elif entry.is_dir():
+                folders.append(entry.path)
+            else:
+                found.append(entry.path)
 
 
 def is_url(place: str | Path) -> bool:

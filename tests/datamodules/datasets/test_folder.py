@@ -193,3 +193,29 @@ def test_compression_and_long_names() -> None:
     names = [plain_name(PurePosixPath(f"{'é' * 100}/{'x' * 120}{i}.mp4")) for i in range(2)]
     assert names[0] != names[1]
     assert max(len(name.encode()) for name in names) <= 200
+
+
+def test_links_list_no_video_twice(tmp_path: Path) -> None:
+    root = make_files(tmp_path / "set", ["real/000.mp4", "real/sub/001.mp4", "fake/A/000_001.mp4"])
+    make_files(tmp_path / "other", ["002.mp4", "deep/003.mp4"])
+    for link, target in {
+        "real/again": ".",  # a circle
+        "real/above": "..",  # would list fakes as real
+        "real/0.mp4": "000.mp4",
+        "real/elsewhere": "../../other",
+        "real/elsewhere2": "../../other/deep",
+        "real/sub/002.mp4": "../../../other/002.mp4",
+        "real/gone.mp4": "no.mp4",
+    }.items():
+        (root / link).symlink_to(target)
+    source = read_folder(open_root(root))
+    assert sorted(record.path for record in source.records) == [
+        "fake/A/000_001.mp4",
+        "real/000.mp4",
+        "real/elsewhere/002.mp4",
+        "real/elsewhere/deep/003.mp4",
+        "real/gone.mp4",
+        "real/sub/001.mp4",
+    ]
+    note = "5 link(s) are left out that lead to what is listed anyway, as real/0.mp4"
+    assert note in source.notes

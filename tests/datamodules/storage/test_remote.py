@@ -108,6 +108,19 @@ def test_copies_follow_the_bucket(bucket: str) -> None:
         assert not file.exists()
 
 
+def test_objects_that_cannot_be_files_are_left_out_and_told(bucket: str) -> None:
+    root = RemoteRoot(f"{bucket}/set")
+    for path in ("real/ok.mp4", "real/ok.mp4/inner.mp4", "real//abs.mp4", "real/sub/b.mp4"):
+        root.write(path, b"x")
+    assert root.notes == []
+    assert root.files() == root.files("real") == ["real/ok.mp4", "real/sub/b.mp4"]
+    (note,) = root.notes
+    assert note.startswith("2 object(s) are left out")
+    assert note.endswith("as real//abs.mp4")
+    with root.hold("real") as folder:
+        assert sorted(path.name for path in folder.rglob("*.mp4")) == ["b.mp4", "ok.mp4"]
+
+
 def test_an_interrupted_transfer_goes_on(
     bucket: str, proxy: CuttingProxy, small_pieces: None, quick: None
 ) -> None:
