@@ -253,14 +253,14 @@ def record_faults(record: VideoRecord) -> list[str]:
         (record.status != "ok" or record.tracks, "status is ok, but there is no track"),
     ]
     checks += [
-        (_is_inside(path), f"path {path!r} is absolute or leaves its root")
+        (is_inside(path), f"path {path!r} is absolute or leaves its root")
         for path in (record.video_id, record.path, *record.tracks, *record.frames)
     ]
     return [reason for fine, reason in checks if not fine]
 
 
-def _is_inside(path: str) -> bool:
-    """Tell whether a path is relative and stays below its root."""
+def is_inside(path: str) -> bool:
+    """Tell whether a path of a record is relative and stays below its root."""
     pure = PurePosixPath(path)
     return bool(path) and not pure.is_absolute() and ".." not in pure.parts
 

@@ -129,6 +129,7 @@ def export_bench(
     crops = FaceCrops(store, raw)
     content: dict[str, Any] = {}
     num_frames = 0
+    files = _cleared_files(out, usable, name)
     for done, record in enumerate(usable):
         dataset, place = name or bench_name(record.dataset), places[record.video_id]
         written = _write_video(crops, record, out, place, frames)
@@ -136,7 +137,6 @@ def export_bench(
         videos = _split(content.setdefault(dataset, {}), record, place)
         videos[place.name] = {"label": place.key, "frames": [prefix + path for path in written]}
         tell(done + 1, len(usable))
-    files = {dataset: out / "dataset_json" / f"{dataset}.json" for dataset in content}
     for dataset, file in files.items():
         write_text_atomically(file, json.dumps({dataset: content[dataset]}, indent=1) + "\n")
     return Exported([*files.values()], len(usable), num_frames, _notes(store, usable, places))
@@ -151,6 +151,15 @@ def _usable(store: PreparedStore, name: str | None) -> list[VideoRecord]:
     if name and len(datasets) > 1:
         raise DataError(f"--name {name} names one data set, but there are: {', '.join(datasets)}")
     return usable
+
+
+def _cleared_files(out: Path, records: Sequence[VideoRecord], name: str | None) -> dict[str, Path]:
+    """Give the JSON file of each data set; an old one names pictures that are about to go."""
+    datasets = sorted({name or bench_name(record.dataset) for record in records})
+    files = {dataset: out / "dataset_json" / f"{dataset}.json" for dataset in datasets}
+    for file in files.values():
+        file.unlink(missing_ok=True)
+    return files
 
 
 def bench_name(dataset: str) -> str:
@@ -235,6 +244,8 @@ def _write_video(
     Returns:
         The pictures, relative to the folder.
     """
+    for kind in ("frames", "landmarks"):
+        _clear(out / place.folder / kind / place.name)
     written = []
     for clip in crops.clips(record, frames):
         for index, picture, points in zip(
@@ -247,6 +258,13 @@ def _write_video(
             np.save(out / twin, points)
             written.append(str(path))
     return sorted(written, key=lambda path: int(PurePosixPath(path).stem))
+
+
+def _clear(folder: Path) -> None:
+    """Remove the frames of an earlier export, which may have been others."""
+    for file in folder.glob("*"):
+        if file.suffix in (".png", ".npy") and file.stem.isdecimal():
+            file.unlink()
 
 
 def _landmarks(clip: Clip) -> NDArray[np.int32]:

@@ -112,14 +112,19 @@ def _entries(root: DataRoot, file: str) -> dict[str, dict[str, Any]]:
         label = str(entry.get("label", entry.get("is_fake", ""))).lower()
         if label not in _LABELS:
             raise DataError(f"{root}/{file}: {name!r} has no label REAL or FAKE, 0 or 1")
-        entry["label"] = _LABELS[label]
+        original = entry.get("original") or ""
+        if not isinstance(original, str):
+            raise DataError(
+                f"{root}/{file}: original of {name!r} is {original!r}, not the name of a video"
+            )
+        entry.update(label=_LABELS[label], original=PurePosixPath(original).name)
     return entries
 
 
 def _video(folder: str, name: str, entry: dict[str, Any], on_disk: set[str]) -> SourceVideo:
     """Describe one video."""
     path = PurePosixPath(folder, name)
-    original = str(path.with_name(entry.get("original") or name))
+    original = str(path.with_name(entry["original"] or path.name))
     is_fake = entry["label"] == 1
     return SourceVideo(
         path=path,
@@ -161,8 +166,12 @@ def read_dfdcp(root: DataRoot, options: LayoutOptions) -> SourceFolder:
     if root.size("dataset.json") < 0:
         raise missing(root, "dataset.json", "", "give the folder dfdc_preview_set")
     entries = read_json(root, "dataset.json")
+    wrong = "is not that of the DFDC preview; fetch it again"
     if not isinstance(entries, dict):
-        raise DataError(f"{root}/dataset.json is not that of the DFDC preview; fetch it again")
+        raise DataError(f"{root}/dataset.json {wrong}")
+    for key, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise DataError(f"{root}/dataset.json: {key!r} holds no object, so it {wrong}")
     on_disk = {str(path) for top in _PREVIEW_TOPS for path in videos_below(root, top)}
     reals = {PurePosixPath(path).stem: path for path in on_disk if path.startswith("original")}
     if not reals:

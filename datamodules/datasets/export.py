@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--manifest", required=True, help="manifest.jsonl of the prepared store, a file or a URL"
     )
     parser.add_argument("--format", choices=("deepfakebench",), default="deepfakebench")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("-o", "--output", required=True, help="folder to write into")
     parser.add_argument(
         "--frames",
         default="spread:32",
@@ -88,10 +88,12 @@ def _export(arguments: argparse.Namespace) -> None:
     if file != MANIFEST_NAME:
         raise DataError(f"{arguments.manifest} is no {MANIFEST_NAME} of a prepared store")
     root = folder if is_url(folder) else Path(arguments.manifest).parent
-    out: Path = arguments.output
-    in_store = isinstance(root, Path) and out.resolve() == root.resolve()
+    if is_url(arguments.output):
+        raise DataError(f"{arguments.output} is a URL; give a folder of this machine, and copy it")
+    out = Path(arguments.output)
+    in_store = isinstance(root, Path) and out.resolve().is_relative_to(root.resolve())
     if in_store or (out.exists() and not out.is_dir()):
-        raise DataError(f"{out} is a file or the store itself; give another folder to write into")
+        raise DataError(f"{out} is a file or lies in the store; give another folder to write into")
     name = arguments.name and as_folder_name(arguments.name, "--name")
     # The bench leaves alone what begins with a dot; before all else it puts a back-slash.
     prefix = f"./{out.resolve().name}/" if arguments.prefix is None else arguments.prefix

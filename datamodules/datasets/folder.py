@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from datamodules.datasets.adapter import absent
 from datamodules.datasets.naming import people_of
 from datamodules.datasets.records import (
     VIDEO_SUFFIXES,
@@ -73,6 +74,7 @@ def read_folder(
     videos = _from_folder(root) if manifest is None else _from_csv(manifest)
     if manifest is not None:
         notes += _unlisted(root, manifest, videos)
+        notes += _absent(root, manifest, videos)
     if split_file is not None:
         videos = with_splits(videos, split_file)
     if all_test:
@@ -141,6 +143,15 @@ def _unlisted(root: DataRoot, manifest: Path, videos: list[SourceVideo]) -> list
     if not extra:
         return []
     return [f"{len(extra)} video(s) are not in {manifest.name} and left out, as {extra[0]}"]
+
+
+def _absent(root: DataRoot, manifest: Path, videos: list[SourceVideo]) -> list[str]:
+    """Say how many videos of a CSV are not there; they stay, to be told of in the report."""
+    on_disk = set(map(PurePosixPath, root.files()))
+    # What is listed under another name, or is a folder, is there as well.
+    folders = {folder for path in on_disk for folder in path.parents}
+    gone = [v.path for v in videos if v.path not in on_disk and v.path not in folders]
+    return absent([str(path) for path in gone if root.size(str(path)) < 0], [], f"{manifest.name}")
 
 
 def _videos_below(root: DataRoot, kind: str) -> list[PurePosixPath]:

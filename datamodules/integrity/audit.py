@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datamodules.errors import DataError
 from datamodules.integrity.card import CARD_NAME, card_findings
 from datamodules.integrity.counts import Table, count_findings, count_tables
 from datamodules.integrity.findings import Finding, error, warning
@@ -13,8 +15,8 @@ from datamodules.integrity.leaks import Component, components, leak_findings, le
 from datamodules.integrity.manifest_audit import read_for_audit
 from datamodules.integrity.pool import run_all
 from datamodules.integrity.video_check import VideoCheck, VideoTask, check_video
-from datamodules.storage.root import open_root
-from datamodules.store.prepared import INFO_NAME
+from datamodules.storage.root import is_url, open_root
+from datamodules.store.prepared import INFO_NAME, MANIFEST_NAME
 from datamodules.store.track_file import FORMAT_VERSION
 
 if TYPE_CHECKING:
@@ -65,6 +67,11 @@ class _Found:
     def digests(self) -> list[str]:
         """Digests of all tracks that can be read."""
         return [digest for result in self.results for digest in result.digests]
+
+    @property
+    def all_read(self) -> bool:
+        """Whether every track could be read; of others there is no digest."""
+        return len(self.digests) == sum(len(record.tracks) for record in self.records)
 
 
 def audit(
@@ -127,10 +134,15 @@ def split_place(manifest: str) -> tuple[str, str]:
 
     Returns:
         The folder, and the name of the manifest in it.
+
+    Raises:
+        DataError: If it is another file.
     """
     place = manifest.rstrip("/")
     if not place.endswith(".jsonl"):
-        return place, "manifest.jsonl"
+        if not is_url(place) and Path(place).is_file():
+            raise DataError(f"{place} is no manifest; give <prepared>/{MANIFEST_NAME}")
+        return place or "/", MANIFEST_NAME
     folder, _, name = place.rpartition("/")
     return folder or ("/" if place.startswith("/") else "."), name
 
@@ -185,7 +197,7 @@ def _judged(found: _Found, store: DataRoot | None, max_distance: int | None) -> 
         *_near_findings(found, max_distance),
         *count_findings(found.records),
         *([] if store is None else _orphans(store, found.records)),
-        *([] if store is None else card_findings(store, found.digests)),
+        *([] if store is None or not found.all_read else card_findings(store, found.digests)),
     ]
 
 

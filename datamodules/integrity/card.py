@@ -21,7 +21,7 @@ from datamodules.integrity.counts import STATUSES, class_name, count_findings, l
 from datamodules.integrity.findings import Finding, error, warning
 from datamodules.integrity.video_check import track_digest
 from datamodules.manifest import manifest_hash, read_manifest
-from datamodules.storage.root import LocalRoot
+from datamodules.storage.root import LocalRoot, open_root
 from datamodules.store.prepared import INFO_NAME, MANIFEST_NAME
 from weights.catalog import CATALOG
 
@@ -39,6 +39,7 @@ _TERMS = (
     "to be filled in by you: the licence or terms of use of every source, whether faces may be "
     "shown, and who may be given this folder"
 )
+_ANOTHER = "`make data-card` writes another"
 #: Options of `make data` that have another name than the parameter that they set.
 OPTION_NAMES = {
     "dataset": "name",
@@ -132,10 +133,11 @@ def card_findings(root: DataRoot, digests: Iterable[str]) -> list[Finding]:
     try:
         known = _read_json(root.local(CARD_NAME), "").get("store_hash")
     except DataError:
-        return [error("data card", f"{CARD_NAME} cannot be read; `make data-card` writes another")]
+        return [error("data card", f"{CARD_NAME} cannot be read; {_ANOTHER}")]
     if known == _joined_hash(digests):
         return []
-    return [error("data card", "describes other tracks than there are (store_hash differs)")]
+    wrong = "describes other tracks than there are (store_hash differs)"
+    return [error("data card", f"{wrong}; if the tracks are right, {_ANOTHER}")]
 
 
 def compare_cards(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
@@ -156,17 +158,39 @@ def compare_cards(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[s
     ]
 
 
-def read_card(place: Path) -> dict[str, Any]:
-    """Read a card.
+def read_card(place: str | Path) -> dict[str, Any]:
+    """Read a card; one that lies in a prepared folder has to describe what is there.
 
     Args:
-        place: The file, or the prepared folder.
+        place: The file (`*.json`), taken as it is, or the prepared folder; or the URL of either.
 
     Raises:
-        DataError: If there is none.
+        DataError: If there is none, or the folder has changed since it was written.
     """
-    path = place / CARD_NAME if place.is_dir() else place
-    return _read_json(path, "`make data` and `make data-card` write one")
+    text = str(place).rstrip("/")
+    folder, _, name = text.rpartition("/") if text.endswith(".json") else (text, "/", CARD_NAME)
+    root = open_root(folder or ("/" if text.startswith("/") else "."))
+    card = _read_json(root.local(name), "`make data` and `make data-card` write one")
+    if not text.endswith(".json"):
+        _refuse_stale(root, card)
+    return card
+
+
+def _refuse_stale(root: DataRoot, card: Mapping[str, Any]) -> None:
+    """Refuse a card that was written before the folder was prepared otherwise."""
+    if root.size(MANIFEST_NAME) < 0:
+        raise DataError(f"{root} has no {MANIFEST_NAME}: it is not finished; run `make data` again")
+    records = read_manifest(root.local(MANIFEST_NAME))
+    fits = card.get("manifest_hash") == manifest_hash(records)
+    # Of a store far away the digests would cost the transfer of all tracks.
+    if fits and isinstance(root, LocalRoot):
+        digests = [_digest(root, track)[0] for record in records for track in record.tracks]
+        fits = card.get("store_hash") == _joined_hash(digests)
+    if not fits:
+        raise DataError(
+            f"{root}/{CARD_NAME} describes other data than lie there; run `make check-data` on "
+            f"it; if they are right, {_ANOTHER}"
+        )
 
 
 def reproduce_command(parameters: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
+from datamodules.manifest import is_inside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,8 @@ def check_video(task: VideoTask) -> VideoCheck:
     digests: list[str] = []
     if task.store is not None:
         for path in task.record.tracks:
+            if not is_inside(path):
+                continue  # The check of the manifest tells of it.
             if task.store.size(path) < 0:
                 faults.append(f"{path}: is missing")
                 continue
@@ -80,7 +83,7 @@ def check_video(task: VideoTask) -> VideoCheck:
                     prints += _check_track(task, task.store, path, faults)
             except (DataError, OSError, ValueError) as reason:
                 faults.append(_fault(path, str(reason), task.store))
-    if task.raw is not None:
+    if task.raw is not None and all(map(is_inside, (task.record.path, *task.record.frames))):
         try:
             faults += _source_faults(task.record, task.raw, task.fast)
         except (DataError, OSError, ValueError) as reason:
@@ -121,9 +124,10 @@ def _check_track(
     with store.hold(path) as file, closing(TrackReader(file)) as reader:
         faults += [f"{path}: {reason}" for reason in _origin_faults(task, reader)]
         faults += [f"{path}: {reason}" for reason in _point_faults(task.record, reader)]
-        if not task.fast:
-            faults += [_fault(path, reason, store) for reason in _content_faults(reader)]
-        found = fingerprint(reader)
+        damage = [] if task.fast else _content_faults(reader)
+        faults += [_fault(path, reason, store) for reason in damage]
+        # What is damaged would be told of twice, or found to be like what it is not.
+        found = None if damage else fingerprint(reader)
     return [] if found is None else [found]
 
 
@@ -173,21 +177,20 @@ def _point_faults(record: VideoRecord, reader: TrackReader) -> list[str]:
 
 
 def _content_faults(reader: TrackReader) -> list[str]:
-    """Compare every member with its checksum, and decode every crop."""
-    faults = []
+    """Compare every member with its checksum; decode every crop, if none has changed."""
     try:
         reader.verify()
     except DataError as reason:
-        faults.append(str(reason))
+        return [str(reason)]
     bad = []
     for position in range(len(reader)):
         try:
             reader.crops([position])
         except DataError as reason:
             bad.append(str(reason))
-    if bad:
-        faults.append(f"{len(bad)} of {len(reader)} crops do not decode, the first: {bad[0]}")
-    return faults
+    if not bad:
+        return []
+    return [f"{len(bad)} of {len(reader)} crops do not decode, the first: {bad[0]}"]
 
 
 def _source_faults(record: VideoRecord, raw: DataRoot, fast: bool) -> list[str]:

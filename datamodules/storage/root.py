@@ -106,7 +106,7 @@ class LocalRoot:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         if not self.path.is_dir():
-            raise DataError(f"{path} is no folder; give the folder of your videos")
+            raise DataError(f"{path} is no folder; give one that is there")
 
     def __str__(self) -> str:
         return str(self.path)

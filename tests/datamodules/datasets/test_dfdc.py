@@ -135,3 +135,25 @@ def test_preview_without_its_list_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "dfdc_preview_set/dataset.json", "[]")
     with pytest.raises(DataError, match="not that of the DFDC preview"):
         read("dfdcp", tmp_path / "dfdc_preview_set")
+
+
+def test_originals_are_names_of_files(tmp_path: Path) -> None:
+    part(tmp_path, "dfdc_train_part_0", 0)
+    file = tmp_path / "dfdc_train_part_0/metadata.json"
+    entries = json.loads(file.read_text())
+    entries["a0fake0.mp4"]["original"] = "elsewhere/a0.mp4"
+    entries["a0fake1.mp4"]["original"] = None
+    write(file, json.dumps(entries))
+    records = by_path(read("dfdc", tmp_path))
+    assert records["dfdc_train_part_0/a0fake0.mp4"].paired_real == "dfdc/unknown/real/a0"
+    assert records["dfdc_train_part_0/a0fake1.mp4"].paired_real is None
+    entries["a0fake1.mp4"]["original"] = 5
+    write(file, json.dumps(entries))
+    with pytest.raises(DataError, match=r"metadata\.json: original of 'a0fake1\.mp4' is 5, not"):
+        read("dfdc", tmp_path)
+
+
+def test_a_strange_list_of_the_preview(tmp_path: Path) -> None:
+    write(tmp_path / "dataset.json", json.dumps({"method_A/a.mp4": 5}))
+    with pytest.raises(DataError, match=r"dataset\.json: 'method_A/a\.mp4' holds no object"):
+        read("dfdcp", tmp_path)

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,23 @@ def test_a_name_for_one_data_set(own: Path, store: Path, tmp_path: Path) -> None
     assert export(store, tmp_path / "no", "--name", "other") == 2
 
 
+def test_a_second_export_leaves_nothing_of_the_first(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert export(own, out, "--frames", "first:4") == 0
+    before = {path for path in out.rglob("*") if path.is_file()}
+    note = next(out.rglob("*.png")).with_name("note.txt")
+    note.touch()
+    assert export(own, out, "--frames", "first:2") == 0
+    after = {path for path in out.rglob("*") if path.is_file()} - {note}
+    assert note.is_file()
+    assert after < before
+    (listing,) = out.glob("dataset_json/*.json")
+    named = {Path(name).name for name in re.findall(r"[^\"]+\.png", listing.read_text())}
+    pictures = [path for path in after if path.suffix == ".png"]
+    assert named == {path.name for path in pictures}
+    assert len(pictures) == sum(path.suffix == ".npy" for path in after)
+
+
 def test_mistakes_get_one_line(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,7 +195,9 @@ def test_mistakes_get_one_line(
         (("--frames", "some"), "all, first:N, spread:N"),
         (("--format", "other"), "invalid choice"),
         (("--name", "a/b"), "cannot be the name of a folder"),
-        (("-o", str(own)), "the store itself"),
+        (("-o", str(own)), "lies in the store"),
+        (("-o", str(own / "tracks" / "deep")), "lies in the store"),
+        (("-o", "s3://bucket/out"), "is a URL; give a folder of this machine"),
     ):
         assert export(own, tmp_path / "out", *more) == 2
         told = capsys.readouterr().err

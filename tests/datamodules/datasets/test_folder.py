@@ -219,3 +219,17 @@ def test_links_list_no_video_twice(tmp_path: Path) -> None:
     ]
     note = "5 link(s) are left out that lead to what is listed anyway, as real/0.mp4"
     assert note in source.notes
+
+
+def test_rows_whose_video_is_absent_are_told(tmp_path: Path) -> None:
+    root = make_files(tmp_path / "set", ["real/0.mp4", "real/1.mp4", "elsewhere/f.mp4"])
+    (root / "real/linked.mp4").symlink_to("1.mp4")
+    rows = ["real/0.mp4,real", "real/linked.mp4,real", "elsewhere/f.mp4,fake"]
+    lines = ["path,label", *rows]
+    source = read_folder(open_root(root), manifest=write_csv(root / "manifest.csv", *lines))
+    assert not any("are not there" in note for note in source.notes)
+    lines += ["real/no.mp4,real", "fake/A/none.mp4,fake"]
+    source = read_folder(open_root(root), manifest=write_csv(root / "manifest.csv", *lines))
+    told = "2 video(s) of manifest.csv are not there, the first is fake/A/none.mp4"
+    assert told in source.notes
+    assert len(source.records) == 5

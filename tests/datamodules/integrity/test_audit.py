@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from numpy.typing import NDArray
 
 from datamodules.integrity.__main__ import main
@@ -16,6 +17,7 @@ from datamodules.integrity.counts import MAX_RATIO, count_findings
 from datamodules.integrity.leaks import components, leaks
 from datamodules.manifest import read_manifest
 from datamodules.schema import VideoRecord
+from datamodules.storage.output import open_output
 from datamodules.store.prepared import MANIFEST_NAME
 from datamodules.video.reader import file_sha256
 from tests.datamodules.integrity.portraits import (
@@ -86,6 +88,26 @@ def test_a_flipped_bit_in_a_crop(store: Path, fast: bool, noticed: bool) -> None
     content[place] ^= 1
     track.write_bytes(bytes(content))
     assert bool(checked(store, fast=fast)) is noticed
+
+
+@pytest.mark.parametrize("frame", [0, 2, 9])
+def test_a_bad_byte_is_told_once(store: Path, frame: int) -> None:
+    track = store / records_of(store)[0].tracks[0]
+    content = bytearray(track.read_bytes())
+    content[content.index(b"frames/%06d.jpg" % frame) + 300] ^= 0xFF
+    track.write_bytes(bytes(content))
+    (line,) = errors(audit(str(store)))
+    assert line.startswith("files: ")
+
+
+def test_paths_that_leave_the_root_are_not_opened(whole: Path, store: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"private")
+    change(store, records_of(store), 0, path=str(outside))
+    change(store, records_of(store), 1, tracks=("../outside",))
+    found = checked(store, whole / "raw")
+    assert len(found) == 2
+    assert all(line.endswith("is absolute or leaves its root") for line in found)
 
 
 def test_a_cut_track_does_not_stop_the_rest(store: Path) -> None:
@@ -299,9 +321,11 @@ def test_users_mistakes_are_one_line(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
+    (store / "report.csv").touch()
     for words in (
         ["--manifest", str(tmp_path / "none" / "manifest.jsonl")],
         ["--manifest", str(tmp_path / "empty.jsonl")],
+        ["--manifest", str(store / "report.csv")],
         ["--manifest", str(store), "--raw", str(tmp_path / "none")],
         ["--manifest", str(store), "--out", str(store / "prepared.json")],
         ["--card", str(tmp_path)],
@@ -353,3 +377,34 @@ def test_colours_do_not_matter(store: Path) -> None:
 
     draw_track(store, records[REAL_TEST], REAL_TRAIN, draw)
     assert [line.split(":")[0] for line in checked(store, fast=True)] == ["near-duplicate"]
+
+
+def test_a_file_that_is_no_manifest_is_called_so(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--manifest", str(store / "prepared.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("prepared.json is no manifest; give <prepared>/manifest.jsonl\n")
+
+
+def test_no_rate_is_made_of_a_few_videos(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--manifest", str(store), "--fast"]) == 0
+    assert "per 1,000 videos" not in capsys.readouterr().out
+
+
+def test_reports_and_cards_go_into_buckets(
+    store: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = open_output(f"{bucket}/store")
+    for path in sorted(path for path in store.rglob("*") if path.is_file()):
+        far.write(path.relative_to(store).as_posix(), path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    # Workers of earlier tests do not know of the bucket.
+    get_reusable_executor().shutdown(wait=True)
+    assert main(["--manifest", f"{far}/manifest.jsonl", "--fast"]) == 0
+    assert main(["--manifest", str(store), "--fast", "--out", f"{bucket}/report"]) == 0
+    assert main(["--card", f"{far}", "--out", f"{bucket}/card"]) == 0
+    assert main(["--compare", f"{far}", f"{bucket}/card/data_card.json"]) == 0
+    files = open_output(bucket).files()
+    assert {"store/check.md", "report/check.json", "card/data_card.md"} <= set(files)
+    assert not (tmp_path / "s3:").exists()

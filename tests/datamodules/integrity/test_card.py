@@ -72,9 +72,22 @@ def test_the_checker_notices_a_card_of_other_tracks(store: Path, tmp_path: Path)
     draw_track(store, write_portraits(tmp_path / "scratch")[0], seed=99)
     (finding,) = audit(str(store), fast=True).findings
     assert (finding.level, finding.check) == ("error", "data card")
+    assert finding.message.endswith("if the tracks are right, `make data-card` writes another")
     (store / CARD_NAME).unlink()
     (finding,) = audit(str(store), fast=True).findings
     assert finding.level == "warning"
+
+
+def test_a_stale_card_is_not_compared(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Path(shutil.copytree(store, tmp_path / "other"))
+    draw_track(other, write_portraits(tmp_path / "scratch")[0], seed=99)
+    assert main(["--compare", str(store), str(other)]) == 2
+    assert "describes other data than lie there" in capsys.readouterr().err
+    (other / "manifest.jsonl").unlink()
+    assert main(["--compare", str(store), str(other)]) == 2
+    assert "is not finished; run `make data` again" in capsys.readouterr().err
 
 
 def test_what_a_card_says(store: Path) -> None:
