@@ -36,7 +36,7 @@ data: $(STAMP) ## prepare videos: ROOT=<videos> OUT=<prepared> [DATASET=ffpp] [S
 	@$(PY) -m datamodules.preprocess $(if $(DATASET),--layout $(call q,DATASET)) $(foreach name,$(SUBSET),--subset '$(name)') $(if $(ROOT),--dataset $(call q,ROOT)) $(if $(OUT),--output $(call q,OUT)) $(if $(BACKEND),--backend $(BACKEND)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(filter-out 0,$(REUSE_BOXES)),--reuse-boxes) $(if $(ENGINE),--engine $(ENGINE)) $(if $(ADDRESS),--address $(ADDRESS)) $(ARGS)
 
 export: $(STAMP) ## write a prepared store for DeepfakeBench: MANIFEST=<prepared>/manifest.jsonl OUT=<folder> [ARGS="--frames all"]
-	@test -n '$(MANIFEST)' -a -n '$(OUT)' || { echo "Usage: make export MANIFEST=<prepared>/manifest.jsonl OUT=<folder>"; exit 2; }
+	@test -n $(call q,MANIFEST) -a -n $(call q,OUT) || { echo "Usage: make export MANIFEST=<prepared>/manifest.jsonl OUT=<folder>"; exit 2; }
 	@$(PY) -m datamodules.datasets.export --manifest $(call q,MANIFEST) --format deepfakebench --output $(call q,OUT) $(ARGS)
 
 preview: $(STAMP) ## draw the fakes that training makes of a real video: ROOT=<prepared> OUT=sheet.png [ARGS="--seed 3"]

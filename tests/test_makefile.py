@@ -24,3 +24,18 @@ def test_paths_reach_the_program(path: str) -> None:
     assert words[words.index("--dataset") + 1] == path
     assert words[words.index("--output") + 1] == f"{path}/out"
     assert words[words.index("--engine") + 1] == "dask"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("path", ["/a b/it's", "/a$b $(touch x)"])
+def test_paths_of_an_export_reach_the_program(path: str) -> None:
+    goal = ["make", "--dry-run", "export", f"MANIFEST={path}", f"OUT={path}/out"]
+    done = subprocess.run(goal, cwd=ROOT, capture_output=True, text=True, check=True)
+    test, command = (
+        next(line for line in done.stdout.splitlines() if word in line)
+        for word in ("test -n", "datamodules.datasets.export")
+    )
+    assert shlex.split(test)[:5] == ["test", "-n", path, "-a", "-n"]
+    words = shlex.split(command)
+    assert words[words.index("--manifest") + 1] == path
+    assert words[words.index("--output") + 1] == f"{path}/out"

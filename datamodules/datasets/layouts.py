@@ -141,6 +141,8 @@ def _reading(name: str, options: LayoutOptions) -> str:
     words += ["--split-from", "ours"] if options.resplit else []
     words += ["--all-test"] if options.all_test else []
     words += ["--split", "<split.csv>"] if options.split_file else []
+    words += ["--csv", "<manifest.csv>"] if options.manifest else []
+    words += ["--json", "<dataset_json>"] if options.json else []
     return shlex.join(words)
 
 

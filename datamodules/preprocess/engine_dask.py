@@ -220,7 +220,11 @@ class _DaskEngine:
             return None
         if error is None:
             raise self._lost("dropped a job")
+        # Dask wraps what happened, as a module that is absent there, into words of its own.
+        while cause := error.__cause__ or error.__context__:
+            error = cause
         raise DataError(
-            f"the workers of {self._address} cannot do the work ({one_line(error)}); start them "
-            "in the folder of this suite, with the same packages as here"
+            f"the scheduler or the workers of {self._address} cannot do the work "
+            f"({one_line(error)}); start both in the folder of this suite (or with it in "
+            "PYTHONPATH), with the same packages as here"
         )

@@ -80,3 +80,7 @@ def test_the_choices_of_the_user_are_kept_in_words(tmp_path: Path) -> None:
     source = read_layout("folder", root, LayoutOptions(all_test=True))
     assert source.reading == "--layout folder --all-test"
     assert limited(source, 1).reading == source.reading
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n" + "".join(f"{r.path},{r.label}\n" for r in source.records))
+    source = read_layout("folder", root, LayoutOptions(manifest=table))
+    assert source.reading == "--layout folder --csv '<manifest.csv>'"

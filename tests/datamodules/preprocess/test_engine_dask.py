@@ -3,6 +3,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -50,6 +52,19 @@ def test_absent_schedulers_and_packages_are_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(DataError, match=r"pip install -e '\.\[cluster\]'"):
         open_engine("dask", 1).__enter__()
+
+
+def test_the_cause_of_a_failure_is_told_and_not_its_wrapping() -> None:
+    try:
+        try:
+            raise ModuleNotFoundError("No module named 'datamodules'")
+        except ModuleNotFoundError as cause:
+            raise RuntimeError("Error during deserialization of the task graph") from cause
+    except RuntimeError as error:
+        future = SimpleNamespace(status="error", exception=lambda wrapped=error: wrapped)
+    engine = engine_dask._DaskEngine(cast("Any", None), "tcp://node1:8786")
+    with pytest.raises(DataError, match=r"\(ModuleNotFoundError: No module .*PYTHONPATH"):
+        engine._outcome(cast("Any", future))
 
 
 @pytest.mark.slow
