@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from datamodules.datasets.records import SourceFolder
     from datamodules.preprocess.batch import Preparation
+    from datamodules.preprocess.prepare import PrepareOptions
     from datamodules.schema import VideoRecord
+    from datamodules.storage.root import DataRoot
 
 _DESCRIPTION = """
 Find, track and store the faces of a data set, in the folders that it is distributed in (--layout),
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         default="mesh",
         help="who finds the faces",
     )
-    add("faces", type=Path, help="folder of the files that the backend `given` reads")
+    add("faces", type=_path, help="folder of the files that the backend `given` reads")
     add("frames", default="all", help="frames taken: all, first:N or spread:N, as spread:32 (all)")
     add("max-frames", type=_count, default=768, help="frames read of a video, 0 for all (768)")
     add("max-clips", type=_count, default=0, help="32-frame clips kept of a track, 0 for all (0)")
@@ -103,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add("workers", type=_count, default=0, help="processes (default: one per core)")
     add("engine", choices=ENGINES, default="local", help="who works: processes here, or dask")
     add("address", help="of a dask scheduler, tcp://...; without it dask starts processes here")
-    add("cache", type=Path, help="folder for copies of files of s3:// (in ~/.cache)")
-    add("cache-gb", type=float, help=f"its size in gigabytes ({DEFAULT_GB:.0f})")
+    add("cache", type=_path, help="folder for copies of files of s3:// (in ~/.cache)")
+    add("cache-gb", type=_gigabytes, help=f"its size in gigabytes ({DEFAULT_GB:.0f})")
     add(
         "redo",
         action="store_true",
@@ -120,8 +122,8 @@ def _add_layout_options(add: Callable[..., None]) -> None:
     add("layout", default="folder", help="which data set it is; --layouts shows all (folder)")
     add("layouts", action="store_true", help="show the layouts with their trees, and do nothing")
     add("list", action="store_true", help="count what is in ROOT, and write nothing")
-    add("csv", "-c", type=Path, help="manifest of the videos (default: ROOT/manifest.csv, if any)")
-    add("split", type=Path, help="CSV with the columns path and split; goes before all others")
+    add("csv", "-c", type=_path, help="manifest of the videos (default: ROOT/manifest.csv, if any)")
+    add("split", type=_path, help="CSV with the columns path and split; goes before all others")
     add("name", help="name of the data set (default: that of the layout or folder)")
     add("compression", help="take only this one, as c23 (default: all that are there)")
     add("subset", action="append", default=[], help="take only this method; may be repeated")
@@ -131,7 +133,7 @@ def _add_layout_options(add: Callable[..., None]) -> None:
         default="person",
         help="what no two splits share; video keeps official splits just as they are (person)",
     )
-    add("json", type=Path, help="folder of JSON files, or one of them; layout deepfakebench only")
+    add("json", type=_path, help="folder of JSON files, or one of them; layout deepfakebench only")
     add(
         "split-from",
         choices=("given", "ours"),
@@ -157,26 +159,54 @@ def _share(text: str) -> float:
     return value
 
 
+def _gigabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes a number of gigabytes above 0, not '{text}'")
+    return value
+
+
+def _path(text: str) -> Path:
+    from datamodules.storage.root import is_url
+
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"takes a file or folder of this machine, not {text}")
+    return Path(text)
+
+
 def _look(arguments: argparse.Namespace) -> int:
     """Show the layouts, or what is in a folder; write nothing."""
     from datamodules.datasets.layouts import describe_layouts
     from datamodules.datasets.listing import listing
 
-    text = describe_layouts() + "\n" if arguments.layouts else listing(_read(arguments))
+    text = (
+        describe_layouts() + "\n"
+        if arguments.layouts
+        else listing(_read(arguments, _raw(arguments)))
+    )
     sys.stdout.write(text)
     return 0
 
 
-def _read(arguments: argparse.Namespace) -> SourceFolder:
-    """Read the folder of raw videos."""
-    from datamodules.datasets.adapter import LayoutOptions
-    from datamodules.datasets.layouts import read_layout
-    from datamodules.datasets.records import limited
+def _raw(arguments: argparse.Namespace) -> DataRoot:
+    """Open the folder of raw videos."""
     from datamodules.errors import DataError
     from datamodules.storage.root import open_root
 
     if arguments.dataset is None:
         raise DataError("give the folder of the raw videos: ROOT=<videos>, or -d <videos>")
+    return open_root(arguments.dataset)
+
+
+def _read(arguments: argparse.Namespace, root: DataRoot) -> SourceFolder:
+    """Read the folder of raw videos."""
+    from datamodules.datasets.adapter import LayoutOptions
+    from datamodules.datasets.layouts import read_layout
+    from datamodules.datasets.records import limited
+
     options = LayoutOptions(
         name=arguments.name,
         manifest=arguments.csv,
@@ -188,7 +218,7 @@ def _read(arguments: argparse.Namespace) -> SourceFolder:
         resplit=arguments.split_from == "ours",
         all_test=arguments.all_test,
     )
-    source = read_layout(arguments.layout, open_root(arguments.dataset), options)
+    source = read_layout(arguments.layout, root, options)
     return limited(source, arguments.limit)
 
 
@@ -205,29 +235,20 @@ def _prepare(arguments: argparse.Namespace) -> int:
     from joblib import cpu_count
 
     from datamodules.errors import DataError
-    from datamodules.preprocess.batch import prepare_folder
-    from datamodules.preprocess.frame_choice import check_choice
-    from datamodules.preprocess.prepare import PrepareOptions
+    from datamodules.preprocess.batch import check_plan, prepare_folder
+    from datamodules.preprocess.engine import check_engine
     from datamodules.preprocess.report import REPORT_NAME
 
     started = time.monotonic()
     if arguments.output is None:
         raise DataError("give the prepared folder to make: OUT=<prepared>, or -o <prepared>")
-    source = _read(arguments)
+    # Before the videos are listed, which may take long.
+    check_engine(arguments.engine, arguments.address)
+    options, raw = _options(arguments), _raw(arguments)
+    check_plan(raw, arguments.output, options, arguments.redo)
+    source = _read(arguments, raw)
     for note in source.notes:
         sys.stdout.write(f"{note}\n")
-    options = PrepareOptions(
-        backend=arguments.backend,
-        faces=arguments.faces,
-        max_frames=arguments.max_frames,
-        max_clips=arguments.max_clips,
-        start_score=arguments.face_thres,
-        keep_score=arguments.bbox_thres,
-        image_format=arguments.format,
-        frames=check_choice(arguments.frames),
-        people=arguments.people,
-        reuse_boxes=arguments.reuse_boxes,
-    )
     workers = arguments.workers or cpu_count()
     with _progress() as tell:
         done = prepare_folder(
@@ -244,6 +265,34 @@ def _prepare(arguments: argparse.Namespace) -> int:
             f"{arguments.output}/{REPORT_NAME} says why"
         )
     return int(bool(done.failures or done.gone))
+
+
+def _options(arguments: argparse.Namespace) -> PrepareOptions:
+    """Read how to prepare."""
+    from datamodules.errors import DataError
+    from datamodules.preprocess.frame_choice import check_choice
+    from datamodules.preprocess.prepare import PrepareOptions
+
+    start, keep, faces = arguments.face_thres, arguments.bbox_thres, arguments.faces
+    if start < keep:
+        raise DataError(
+            f"--face-thres {start} lies below --bbox-thres {keep}, where no face is kept that a "
+            "track could start with; lower --bbox-thres as well"
+        )
+    if faces is not None and not faces.is_dir():
+        raise DataError(f"--faces {faces} is no folder; give that of the files of faces")
+    return PrepareOptions(
+        backend=arguments.backend,
+        faces=arguments.faces,
+        max_frames=arguments.max_frames,
+        max_clips=arguments.max_clips,
+        start_score=arguments.face_thres,
+        keep_score=arguments.bbox_thres,
+        image_format=arguments.format,
+        frames=check_choice(arguments.frames),
+        people=arguments.people,
+        reuse_boxes=arguments.reuse_boxes,
+    )
 
 
 @contextmanager

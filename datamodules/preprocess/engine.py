@@ -162,6 +162,22 @@ def _result(text: bytes | None, job: Job, without: str) -> dict[str, Any] | None
         return None
 
 
+def check_engine(name: str, address: str | None) -> None:
+    """Check what can be checked of an engine without starting it.
+
+    Args:
+        name: As `open_engine` takes it.
+        address: As `open_engine` takes it.
+
+    Raises:
+        DataError: If there is no such engine, or an address for one that takes none.
+    """
+    if name not in ENGINES:
+        raise DataError(f"no engine is called {name!r}; there are {', '.join(ENGINES)}")
+    if address and name != "dask":
+        raise DataError(f"the address {address} is for ENGINE=dask; local takes none")
+
+
 def open_engine(
     name: str, num_workers: int, address: str | None = None
 ) -> AbstractContextManager[Engine]:
@@ -179,15 +195,12 @@ def open_engine(
     Raises:
         DataError: If there is no such engine, or an address for one that takes none.
     """
+    check_engine(name, address)
     # Imported here, so that one engine does not pull in the libraries of the other.
     if name == "dask":
         from datamodules.preprocess.engine_dask import dask_engine
 
         return dask_engine(num_workers, address)
-    if name != "local":
-        raise DataError(f"no engine is called {name!r}; there are {', '.join(ENGINES)}")
-    if address:
-        raise DataError(f"the address {address} is for ENGINE=dask; local takes none")
     from datamodules.preprocess.engine_local import local_engine
 
     return local_engine(num_workers)

@@ -39,9 +39,11 @@ class RemoteRoot:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        if not self.url.partition("://")[2]:
+        protocol, _, path = url.partition("://")
+        if not path.strip("/"):
             raise DataError(f"{url} names no bucket; give s3://bucket/prefix")
+        # Some type S3://.
+        self.url = f"{protocol.lower()}://{path}".rstrip("/")
         self._listed: dict[str, dict[str, Entry]] = {}
         self._odd: set[str] = set()
         self._kept: dict[str, Path] = {}

@@ -214,7 +214,7 @@ def _enter(top: str, found: list[str], links: list[str], seen: set[str]) -> None
 
 def is_url(place: str | Path) -> bool:
     """Tell whether a user typed a URL, as `s3://bucket/prefix`, and not a folder."""
-    return isinstance(place, str) and re.match(r"[a-z][a-z0-9+.-]+://", place) is not None
+    return isinstance(place, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", place) is not None
 
 
 def open_root(place: str | Path) -> DataRoot:

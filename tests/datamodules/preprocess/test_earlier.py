@@ -129,3 +129,32 @@ def test_training_is_not_advised_without_a_video_to_validate_on(
     listed.write_text("\n".join(x.replace("train", "val") if "/b." in x else x for x in lines))
     assert program(copy) == 0
     assert "Next: make train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cache-gb", "-1"], "takes a number of gigabytes above 0, not '-1'"),
+        (["--face-thres", "0.3", "--bbox-thres", "0.9"], "lies below --bbox-thres 0.9"),
+        (["--faces", "/nope"], "--faces /nope is no folder"),
+        (["-c", "s3://bucket/list.csv"], "takes a file or folder of this machine, not s3://"),
+        (["--frames", "some"], "some"),
+        (["--address", "tcp://node1:8786"], "is for ENGINE=dask"),
+        (["--backend", "given", "--reuse-boxes"], "leave out --reuse-boxes"),
+        (["-o", str(Path(__file__))], "is a file; give a folder"),
+    ],
+)
+def test_options_are_checked_before_the_videos_are_listed(
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "raw").mkdir()
+    monkeypatch.setattr("datamodules.datasets.layouts.read_layout", None)
+    assert program(tmp_path, *options) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -34,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_urls_are_told_from_folders() -> None:
     assert is_url("s3://bucket/prefix")
     assert is_url("gs://bucket")
+    assert is_url("S3://bucket")
     assert not is_url("data/s3")
     assert not is_url("C://x")
     assert not is_url(Path("s3://bucket"))
@@ -286,3 +287,9 @@ def test_what_is_wrong_is_one_line(
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(DataError, match=r"refuses access .*AWS_ACCESS_KEY_ID"):
         open_root(bucket).files()
+
+
+def test_protocols_may_be_typed_in_capitals(bucket: str) -> None:
+    RemoteRoot(bucket).write("a.txt", b"one")
+    root = open_root(bucket.replace("s3://", "S3://"))
+    assert (str(root), root.read("a.txt")) == (bucket, b"one")
