@@ -24,6 +24,7 @@ from tests.support.freezing import (
     Moves,
     fit,
 )
+from tests.support.trainers import tiny_trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,9 +229,10 @@ def test_what_cannot_work_is_refused_in_one_line(
 
 
 def test_a_static_graph_is_refused(tmp_path: Path) -> None:
-    strategy = DDPStrategy(static_graph=True)
+    # Not by a fit: that would leave this process in a process group.
+    trainer = tiny_trainer(tmp_path, strategy=DDPStrategy(static_graph=True))
     with pytest.raises(MisconfigurationException, match="drop static_graph"):
-        fit(tmp_path, FactorizedModule(), AltFreezing(), strategy=strategy)
+        AltFreezing().setup(trainer, FactorizedModule(), "fit")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Variables by which processes find each other; those of the tests' process are none of theirs.
+_RENDEZVOUS = ("PL_", "LOCAL_RANK", "NODE_RANK", "MASTER_", "WORLD_SIZE", "GROUP_RANK")
+_PATIENCE_S = 180
 #: Signal the parent only, while its child is in the same step.
 _SIGNALLED_STEP = 3
 
@@ -40,16 +44,24 @@ def run_job(job: str, folder: Path) -> subprocess.CompletedProcess[str]:
         job: Name of a function below.
         folder: Where it writes.
     """
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_RANK"))}
-    return subprocess.run(
-        [sys.executable, "-m", "tests.support.distributed", job, str(folder)],
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(_RENDEZVOUS)}
+    command = [sys.executable, "-m", "tests.support.distributed", job, str(folder)]
+    process = subprocess.Popen(
+        command,
         cwd=ROOT,
         env={**inherited, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
-        check=False,
+        start_new_session=True,
     )
+    try:
+        out, error = process.communicate(timeout=_PATIENCE_S)
+    finally:
+        # One process that died leaves the other one waiting for it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, out, error)
 
 
 class _UnevenData(TinyData):
