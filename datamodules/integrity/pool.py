@@ -45,11 +45,11 @@ def _run_pool(
     work: Callable[[Any], Any], items: dict[int, Any], num_workers: int
 ) -> Iterator[tuple[int, Any]]:
     """Work until all is done or a worker dies."""
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
-    pool = get_reusable_executor(max_workers=num_workers, env=_ONE_THREAD)
+    pool = ProcessPoolExecutor(max_workers=num_workers, env=_ONE_THREAD)
     left = iter(list(items.items()))
     running: dict[Future[Any], int] = {}
     finished = False
@@ -68,8 +68,7 @@ def _run_pool(
     except BrokenProcessPool:
         return
     finally:
-        if not finished:
-            pool.shutdown(wait=True, kill_workers=True)
+        pool.shutdown(wait=True, kill_workers=not finished)
 
 
 def _one_line(failure: BaseException) -> str:

@@ -99,17 +99,16 @@ class _LocalEngine:
         Yields:
             Outcomes; at the end None, unless a worker died.
         """
-        from joblib.externals.loky import get_reusable_executor
+        from joblib.externals.loky import ProcessPoolExecutor
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
         # loky starts a worker anew that has grown; nothing is lost, and nobody need be told.
         warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
         # Workers are started afresh, not forked: decoders and their threads do not survive a fork.
-        # With the whole environment, since a pool of before would still have another one.
-        environment = {**os.environ, **_ONE_THREAD}
-        pool = get_reusable_executor(
+        # A pool of our own: joblib finds the shared one and takes it for one of its making.
+        pool = ProcessPoolExecutor(
             max_workers=num_workers,
-            env=environment,
+            env=_ONE_THREAD,
             initializer=_end_with,
             initargs=(os.getpid(), self._marks),
         )
@@ -121,9 +120,8 @@ class _LocalEngine:
         except BrokenProcessPool:
             return
         finally:
-            if not finished:
-                # Nobody may be writing any more when the next pool, or a clean-up, begins.
-                pool.shutdown(wait=True, kill_workers=True)
+            # Nobody may be writing any more when the next pool, or a clean-up, begins.
+            pool.shutdown(wait=True, kill_workers=not finished)
 
     def _dispatch(
         self,

@@ -18,7 +18,12 @@ from datamodules.clip_sampling import mirror_padding_index
 from datamodules.preprocess.align import clip_transform, warp_crops
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
 from datamodules.schema import normalise_clip
-from datamodules.store.prepared import TrackReader
+from datamodules.store.prepared import (
+    MANIFEST_NAME,
+    PreparedInfo,
+    TrackReader,
+    write_prepared_info,
+)
 from experiments import predict
 from experiments.detector import load_detector
 from experiments.video_scoring import strided_windows
@@ -179,10 +184,14 @@ def test_another_face_backend_than_the_run_s_is_said(
     run = write_run(tmp_path / "run", CASE)
     monkeypatch.chdir(tmp_path)
     give_faces(video, {LEFT: range(8)})
-    prepared = tmp_path / "prepared" / "prepared.json"
-    prepared.parent.mkdir()
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    (prepared / MANIFEST_NAME).touch()
     for number, (backend, said) in enumerate({"mesh": True, "given": False}.items()):
-        prepared.write_text(json.dumps({"backend": backend, "backend_version": "1"}))
+        made_by = {"backend": backend, "backend_version": "1"}
+        write_prepared_info(
+            prepared, PreparedInfo(**made_by, parameters={}, libraries={}, counts={})
+        )
         report = score(video, run, tmp_path / f"out{number}")
         assert any("trained on by mesh 1" in text for text in report["limits"]) == said
 

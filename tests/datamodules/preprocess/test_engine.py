@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +195,15 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
 def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     process = start_script(tmp_path)
     assert process.stdout is not None
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-    assert process.wait(timeout=20) != 0
-    process.stdout.close()
+    with process.stdout:
+        for _ in range(5):  # one that meets a clean-up is lost, and a user presses again
+            with suppress(ProcessLookupError):
+                # as a terminal does: to the workers, too
+                os.killpg(process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.4)
+                break
+        assert process.wait(timeout=20) != 0
     done = len(list(tmp_path.glob("*.tries")))
     time.sleep(0.5)
     assert len(list(tmp_path.glob("*.tries"))) == done < 40

@@ -207,7 +207,9 @@ def test_places_that_cannot_be_are_one_line(
     assert "holds no video" in line("-d", f"{bucket}/nothing", "-o", tmp_path / "out")
     assert "not empty and no prepared folder" in line("-d", raw, "-o", bucket)
     assert "is for ENGINE=dask" in line("-d", raw, "-o", tmp_path / "out", "--address", "tcp://x:1")
-    assert "FORGERY_CACHE_GB is '0.0'" in line("-d", bucket, "-o", tmp_path, "--cache-gb", "0")
+    assert "a number of gigabytes above 0, not '0'" in line(
+        "-d", bucket, "-o", tmp_path, "--cache-gb", "0"
+    )
     assert not (tmp_path / "out").exists()
 
 
