@@ -145,12 +145,15 @@ def test_unknown_engines_and_needless_addresses_are_told(tmp_path: Path) -> None
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from datamodules.preprocess.engine import Ledger, open_engine, run_jobs
 from datamodules.storage.output import LocalOutput
 from tests.datamodules.preprocess.test_engine import make_jobs, work
 if __name__ == "__main__":
+    # A shell that starts the tests in the background has Ctrl-C ignored below it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     jobs = make_jobs(folder, {}, 40, seconds=0.1)
     with open_engine("local", 2) as engine:
