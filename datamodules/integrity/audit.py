@@ -233,7 +233,7 @@ def _orphans(root: DataRoot, records: Sequence[VideoRecord]) -> list[Finding]:
     extra = [path for path in found if path not in known]
     if not extra:
         return []
-    return [warning("files", f"{len(extra)} track(s) that the manifest does not name", *extra)]
+    return [warning("orphans", f"{len(extra)} track(s) that the manifest does not name", *extra)]
 
 
 def _checked(has_tracks: bool, has_raw: bool, fast: bool) -> list[str]:

@@ -204,6 +204,9 @@ def reproduce_command(parameters: Mapping[str, Any]) -> str:
     """
     words = []
     for name, value in sorted(parameters.items()):
+        if name == "dataset" and "+" in str(value):
+            # Several data sets; one name for all would make them one.
+            continue
         if name == "reading":
             words.append(str(value))
             continue

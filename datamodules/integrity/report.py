@@ -18,6 +18,7 @@ REMEDIES = {
     "leak": "-> give all videos that hang together one split, or leave some out",
     "near-duplicate": "-> look at both: give them one group and split, or leave one out",
     "labels": "-> leave the file out, or under one label",
+    "orphans": "-> list their videos again, or remove these tracks",
     "files": "-> make damaged tracks anew by `make data ... ARGS=--verify`; copy raw files again",
 }
 #: Findings of one check that the screen shows; the report holds all. [ours]

@@ -148,7 +148,7 @@ def _tensor(frame: NDArray[np.uint8]) -> torch.Tensor:
 def _load_ours(
     cutter: ClipCutter, place: ClipPlace, rng: np.random.Generator, times: Times
 ) -> torch.Tensor:
-    """Load a clip of ours; the whole is booked, then its parts once more for the table."""
+    """Load a clip of ours, as a tensor that is still to be normalised."""
     clip = times.take("all", lambda: cutter.cut(place.track, place.positions, rng))
     return torch.from_numpy(clip.frames)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import resource
 from pathlib import Path
 
 
@@ -37,11 +38,4 @@ def at_least_one(text: str) -> int:
 def resident_mib() -> float:
     """Tell how much memory this process holds at the moment, in MiB (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource_page_mib()
-
-
-def resource_page_mib() -> float:
-    """Tell the size of a page of memory in MiB."""
-    import resource
-
-    return resource.getpagesize() / 2**20
+    return pages * resource.getpagesize() / 2**20
