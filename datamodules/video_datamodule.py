@@ -1,9 +1,9 @@
-"""The data of a run: checked, split, loaded, and normalised on the device."""
+"""The data of a run: checked, split and loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -24,7 +24,6 @@ from datamodules.manifest import check_no_leak, manifest_hash
 # LightningCLI reads the types of the constructor while the program runs.
 from datamodules.preprocess.alignments import Alignment, check_alignment
 from datamodules.sampling import ClipLoader, EvalSampler, TrainLoader, TrainSampler
-from datamodules.schema import ClipBatch, normalise_clip
 from datamodules.split_csv import apply_split_csv
 from datamodules.store.prepared import PreparedStore
 from datamodules.transforms import ClipAugmentation
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 class VideoDataModule(LightningDataModule):
     """Clips of a prepared store.
 
-    Loaders yield `ClipSample`s in batches, uint8; on the device they become a `ClipBatch`.
+    Loaders yield `ClipSample`s in batches, a `ClipBatch`: raw frames, which the method normalises.
     Samplers cut their shares by rank themselves (`use_distributed_sampler: false`).
 
     Args:
@@ -197,18 +196,6 @@ class VideoDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[ClipSample]:
         """Load the clips of the test videos."""
         return self._eval_loader("test", persistent=False)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> ClipBatch:
-        """Normalise on the device: uint8 is a quarter of the traffic to it.
-
-        Args:
-            batch: Collated samples, `clip` of shape (B, T, H, W, 3), uint8.
-            dataloader_idx: Not used.
-
-        Returns:
-            The batch, `clip` of shape (B, 3, T, H, W), float32; all else as it was.
-        """
-        return cast(ClipBatch, {**batch, "clip": normalise_clip(batch["clip"])})
 
     def teardown(self, stage: str) -> None:
         """Close the files of this process."""

@@ -14,7 +14,6 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from datamodules.errors import DataError
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
-from datamodules.schema import normalise_clip
 from datamodules.store.prepared import read_prepared_info
 from experiments.errors import UsageError, parser_reason
 from lightning_modules import ForgeryModule
@@ -107,7 +106,7 @@ class Detector:
                 f"got {given.dtype} of shape {tuple(given.shape)}"
             )
         with torch.inference_mode():
-            output = self.model(normalise_clip(given.to(self.device)))
+            output = self.model(self.model.normalise(given.to(self.device)))
             return output.logit.float().cpu()  # type: ignore[no-any-return]
 
 

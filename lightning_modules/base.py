@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_modules.losses import binary_cross_entropy
 from lightning_modules.metrics import VideoScores
+from lightning_modules.normalisation import IMAGENET, Normalisation
 from lightning_modules.schedules import LRSchedule
 from weights.errors import WeightsError
 from weights.loading import load_weights
@@ -33,8 +34,9 @@ StepScores = dict[str, Tensor]
 class ForgeryModule(LightningModule):
     """A method: a network, its loss, and how it is trained.
 
-    A method supplies `forward`, and may override `losses`, `parameter_groups` and
-    `backbone_modules`; steps, metrics and optimiser wiring are here and are not overridden.
+    A method supplies `forward`, and may override `normalisation`, `losses`, `parameter_groups` and
+    `backbone_modules`; steps, metrics and optimiser wiring are here and are not overridden. Clips
+    come raw from any data and are normalised here, on the device, in every stage.
 
     Args:
         optimizer: Builds the optimiser from parameter groups. It has no default: a default's
@@ -50,7 +52,12 @@ class ForgeryModule(LightningModule):
         weights: File of pre-trained weights, in the official layout or a checkpoint of this suite;
             read once, when the first stage starts. A checkpoint given to a stage wins.
         freeze_backbone: Train the head alone; the backbone stays as loaded, its norms too.
+
+    Attributes:
+        normalisation: What the network's pictures are brought to.
     """
+
+    normalisation: Normalisation = IMAGENET
 
     def __init__(
         self,
@@ -76,6 +83,17 @@ class ForgeryModule(LightningModule):
     @abstractmethod
     def forward(self, clip: Tensor) -> ForgeryOutput:
         """Score normalised clips of shape (B, 3, T, H, W)."""
+
+    def normalise(self, clip: Tensor) -> Tensor:
+        """Turn raw frames, on any device, into what `forward` takes.
+
+        Args:
+            clip: RGB frames, shape (B, T, H, W, 3), uint8 or float in 0..255.
+
+        Returns:
+            Clips of shape (B, 3, T, H, W), float32.
+        """
+        return self.normalisation.apply(clip)
 
     def losses(self, output: ForgeryOutput, batch: ClipBatch) -> dict[str, Tensor]:
         """Return the named, weighted loss terms; the step sums them.
@@ -128,7 +146,7 @@ class ForgeryModule(LightningModule):
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Return the summed loss and log each term."""
-        terms = self.losses(self(batch["clip"]), batch)
+        terms = self.losses(self(self.normalise(batch["clip"])), batch)
         size = len(batch["label"])
         for name, term in terms.items():
             self.log(f"train/{name}", term.detach(), batch_size=size, on_step=False, on_epoch=True)
@@ -212,7 +230,7 @@ class ForgeryModule(LightningModule):
         return batch_size * processes * accumulated / self.lr_clips
 
     def _score(self, batch: ClipBatch, metric: VideoScores | None) -> StepScores:
-        logit = self(batch["clip"]).logit.detach().float()
+        logit = self(self.normalise(batch["clip"])).logit.detach().float()
         scores = {
             "logit": logit,
             "label": batch["label"],

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from datamodules import FolderDataModule, VideoDataModule, workers
 from datamodules.errors import DataError
 from datamodules.manifest import write_manifest
-from datamodules.schema import VideoRecord, normalise_clip
+from datamodules.schema import VideoRecord
 from datamodules.transforms import ClipAugmentation
 from tests.support.datamodule_contract import DataModuleContract, batches
 from tests.support.stores import write_store, write_track
@@ -85,14 +85,6 @@ def test_names_of_the_house(root: Path) -> None:
         r.video_id for r in datamodule.records
     )
     assert len(datamodule.manifest_hash) == 64
-
-
-def test_normalising_keeps_everything_else(root: Path) -> None:
-    batch = {"clip": torch.zeros(2, 4, 8, 8, 3, dtype=torch.uint8), "blend_mask": torch.ones(2, 1)}
-    moved: dict[str, Any] = dict(_make(root).on_after_batch_transfer(batch, 0))
-    assert moved["clip"].equal(normalise_clip(batch["clip"]))
-    assert moved["blend_mask"] is batch["blend_mask"]
-    assert batch["clip"].dtype == torch.uint8
 
 
 def test_clips_per_video_set_the_length_of_an_epoch(root: Path) -> None:

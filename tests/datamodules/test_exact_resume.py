@@ -49,11 +49,11 @@ class _Tiny(LightningModule):
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         self.seen.append(tuple(batch["video_index"].tolist()))
-        logit = self.net(batch["clip"].mean(dim=(2, 3, 4))).squeeze(1)
+        logit = self.net(batch["clip"].float().mean(dim=(1, 2, 3)) / 255).squeeze(1)
         return nn.functional.binary_cross_entropy_with_logits(logit, batch["label"])
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        self.net(batch["clip"].mean(dim=(2, 3, 4)))
+        self.net(batch["clip"].float().mean(dim=(1, 2, 3)) / 255)
 
     def configure_optimizers(self) -> Any:
         # Asking for the number of steps makes Lightning build the loader before it restores.

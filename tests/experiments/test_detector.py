@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-from datamodules.schema import normalise_clip
 from experiments.detector import load_detector
 from experiments.errors import UsageError
 from tests.support.cases import METHOD_CASES, MethodCase
@@ -44,7 +43,8 @@ def test_every_method_scores_as_its_module_does(case: MethodCase, tmp_path: Path
     detector = load_detector(write_run(tmp_path / "run", case), device="cpu")
     given = clips(case)
     with torch.no_grad():
-        wanted = case.build().eval()(normalise_clip(given)).logit
+        module = case.build().eval()
+        wanted = module(module.normalise(given)).logit
     torch.testing.assert_close(detector.score_clips(given.numpy()), wanted, rtol=0, atol=1e-6)
     assert detector.method == case.method.__name__
     assert (detector.num_frames, detector.image_size) == (case.num_frames, case.image_size)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from datamodules.clip_sampling import mirror_padding_index
 from datamodules.preprocess.align import clip_transform, warp_crops
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
-from datamodules.schema import normalise_clip
 from datamodules.store.prepared import (
     MANIFEST_NAME,
     PreparedInfo,
@@ -105,7 +104,7 @@ def by_hand(video: Path, run: Path, work: Path) -> list[NDArray[np.float64]]:
             crops, boxes = reader.crops(rows), reader.crop_boxes[rows]
             clip = torch.from_numpy(warp_crops(crops, boxes, matrix, CASE.image_size))
             with torch.no_grad():
-                logit = detector.model(normalise_clip(clip[None])).logit
+                logit = detector.model(detector.model.normalise(clip[None])).logit
             probs.append(1 / (1 + np.exp(-logit.item())))
         reader.close()
         scores.append(np.array(probs))

@@ -71,16 +71,12 @@ class DataModuleContract:
             n = len(batch["label"])
             assert batch["clip"].shape == (n, t, s, s, 3)
             assert batch["clip"].dtype == torch.uint8
-            moved: dict[str, Any] = dict(datamodule.on_after_batch_transfer(batch, 0))
-            assert moved["clip"].shape == (n, 3, t, s, s)
-            assert moved["clip"].dtype == torch.float32
-            assert moved["clip"].abs().max() < 3
-            assert moved["clip"].std() > 0.05
-            assert set(moved["label"].tolist()) <= {0.0, 1.0}
+            assert batch["clip"].float().std() > 10
+            assert set(batch["label"].tolist()) <= {0.0, 1.0}
             for name in ("video_index", "clip_index"):
-                assert moved[name].shape == (n,)
-                assert moved[name].dtype == torch.int64
-            for label, row in zip(moved["label"], moved["video_index"], strict=True):
+                assert batch[name].shape == (n,)
+                assert batch[name].dtype == torch.int64
+            for label, row in zip(batch["label"], batch["video_index"], strict=True):
                 assert datamodule.records[int(row)].label == label
 
     def test_no_group_lies_in_two_splits(self) -> None:

@@ -280,8 +280,8 @@ def test_from_json_to_a_batch(
         root=tmp_path / "out", num_frames=8, image_size=64, batch_size=4, num_workers=0
     )
     data.setup("fit")
-    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
-    assert batch["clip"].shape == (4, 3, 8, 64, 64)
-    assert batch["clip"].dtype == torch.float32
+    batch = next(iter(data.train_dataloader()))
+    assert batch["clip"].shape == (4, 8, 64, 64, 3)
+    assert batch["clip"].dtype == torch.uint8
     assert sorted(batch["label"].tolist()) == [0, 0, 1, 1]
     assert "28 videos: 28 with faces" in capsys.readouterr().out
