@@ -6,12 +6,13 @@ import csv
 import io
 import math
 from dataclasses import asdict, dataclass, fields
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from callbacks.provenance import Provenance, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from datamodules.schema import ClipRef, VideoRecord
@@ -82,7 +83,8 @@ class VideoRow:
         split: Its part of the experiment.
         status: `ok`, or why there is no score: the manifest's word, or `not_finite`.
         num_clips: Clips that were scored.
-        score: Mean probability of fake over the clips; None without a score, never 0 or 0.5.
+        score: Probability of fake, pooled over the clips by the method's rule; None without a
+            score, never 0 or 0.5.
         run: Run folder of the checkpoint.
         checkpoint: Digest of the checkpoint.
         config: Digest of the run's configuration.
@@ -155,16 +157,18 @@ def clip_rows(
 
 
 def video_rows(
-    scores: Mapping[Key, tuple[float, int]], names: Names, source: Provenance
+    scores: Mapping[Key, tuple[float, int]],
+    names: Names,
+    source: Provenance,
+    pool: Callable[[Sequence[float]], float] = fmean,
 ) -> list[VideoRow]:
     """Make the rows of all videos in the manifest's order, those without a score too.
-
-    The score is the mean of the clips' probabilities, as everywhere in the suite.
 
     Args:
         scores: Logit and label of each clip.
         names: What the keys stand for.
         source: What made the scores.
+        pool: Makes a video's score of its clips' probabilities.
     """
     probs: dict[int, list[float | None]] = {}
     labels: dict[int, int] = {}
@@ -179,7 +183,7 @@ def video_rows(
             **_who(_record(names, video_index), video_index, labels[video_index]),
             status="ok" if whole else "not_finite",
             num_clips=len(values),
-            score=math.fsum(finite) / len(finite) if whole else None,
+            score=pool(finite) if whole else None,
             **asdict(source),
         )
     position = {record.video_id: index for index, record in enumerate(names.records)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,8 +37,10 @@ class ScoreWriter(Callback):
     `test` and `predict`. The validation inside a fit writes nothing: a ledger belongs to one
     checkpoint. Nor does a fast_dev_run.
 
-    The module's steps return a dict of STEP_KEYS. The datamodule tells names by `records`,
-    `clip_refs(split)`, `unscored(split)` and `test_names`; without them rows carry numbers only.
+    The module's steps return a dict of STEP_KEYS; if it has a `video_pooling`, its `probability`
+    makes a video's score of those of its clips, otherwise that is their mean. The datamodule tells
+    names by `records`, `clip_refs(split)`, `unscored(split)` and `test_names`; without them rows
+    carry numbers only.
     """
 
     def __init__(self) -> None:
@@ -149,7 +152,9 @@ def _write_set(
     folder = Path(trainer.default_root_dir) / "scores"
     stem = f"{stage}-{name}" if name else stage
     write_rows(folder / f"{stem}.csv", ClipRow, clip_rows(scores, names, source))
-    write_rows(folder / f"{stem}-videos.csv", VideoRow, video_rows(scores, names, source))
+    pooling = getattr(trainer.lightning_module, "video_pooling", None)
+    pool = fmean if pooling is None else pooling.probability
+    write_rows(folder / f"{stem}-videos.csv", VideoRow, video_rows(scores, names, source, pool))
 
 
 def _names(trainer: Trainer, stage: str, name: str, scores: dict[Key, tuple[float, int]]) -> Names:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Tell = Callable[[str, int, int], None]
 
 _EPILOG = """\
-report.json holds the score of the video (mean over all clips of all faces, 0 real to 1 fake), of
+report.json holds the score of the video (over all clips of all faces, 0 real to 1 fake), of
 each face, clip and frame with their times, and what these numbers cannot tell. A video without
 faces gets no score, and the report says so.
 """
@@ -184,7 +184,8 @@ def _say(report: VideoReport, detector: Detector, out: Path) -> None:
         more = len(report.tracks) - _MAX_NAMED
         lines += [f"and {more} more faces"] if more > 0 else []
         clips = sum(len(track.clips) for track in report.tracks)
-        lines.append(f"video:  {report.score:.4f} (0 real, 1 fake; mean of {clips} clips)")
+        rule = report.settings["video_rule"]
+        lines.append(f"video:  {report.score:.4f} (0 real, 1 fake; {rule} of {clips} clips)")
         lines += [f"note: {report.reason}"] if report.reason else []
     lines += [f"note: {note}" for note in detector.notes]
     lines += [f"report:   {out / 'report.json'}", f"timeline: {out / 'timeline.png'}"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Columns of the table: metric, heading.
 _COLUMNS = (
+    ("frame_auc", "frame AUC"),
     ("clip_auc", "clip AUC"),
     ("video_auc", "video AUC"),
     ("interval", "95 % interval"),
@@ -87,10 +88,13 @@ def metric_rows(metrics: dict[str, float], test_names: list[str]) -> dict[str, d
 def _table(rows: dict[str, dict[str, float]]) -> Table:
     table = Table(title="Scores (fake is positive; test only reports)")
     table.add_column("set")
-    for _, heading in _COLUMNS:
+    # Only methods that score frames have a figure of frames.
+    has_frames = any("frame_auc" in row for row in rows.values())
+    known = [column for column in _COLUMNS if has_frames or column[0] != "frame_auc"]
+    for _, heading in known:
         table.add_column(heading, justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(_cell(row, key) for key, _ in _COLUMNS))
+        table.add_row(name, *(_cell(row, key) for key, _ in known))
     return table
 
 

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "no_face"]
 
 _LIMITS = (
-    "The score is the mean output of one network between 0 (looks real to it) and 1 (looks forged "
+    "The score pools outputs of one network between 0 (looks real to it) and 1 (looks forged "
     "to it). It is no probability and no verdict, and no evidence on its own.",
     "No operating point has been calibrated for this run, so no decision is given: compare scores "
     "only with scores of the same run on videos of known origin.",
@@ -117,7 +117,7 @@ class VideoReport:
 
     @property
     def score(self) -> float | None:
-        """Mean over all clips of all tracks; None without faces, never 0 or 0.5."""
+        """Pooled over all clips of all tracks; None without faces, never 0 or 0.5."""
         return video_score(self.tracks)
 
 

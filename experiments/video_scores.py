@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,6 +43,7 @@ class TrackScore:
         frame_index: Frames of the source video, ascending, shape (N,), int64.
         time_s: Times of these frames in seconds, shape (N,), float64.
         frame_score: Scores of these frames, NaN where no clip covers one, shape (N,), float64.
+        pool: Makes one score of those of several clips.
     """
 
     track: int
@@ -49,24 +51,25 @@ class TrackScore:
     frame_index: NDArray[np.int64]
     time_s: NDArray[np.float64]
     frame_score: NDArray[np.float64]
+    pool: Callable[[Sequence[float]], float] = fmean
 
     @property
     def score(self) -> float:
-        """Mean over its clips."""
-        return float(np.mean([clip.score for clip in self.clips]))
+        """Pooled over its clips."""
+        return self.pool([clip.score for clip in self.clips])
 
 
 def video_score(tracks: Sequence[TrackScore]) -> float | None:
-    """Average over all clips of all tracks, as the official inference code does.
+    """Pool over all clips of all tracks, as FTCN's official inference code averages.
 
     Args:
-        tracks: The scored tracks.
+        tracks: The scored tracks, which pool by the same rule.
 
     Returns:
-        The mean, or None where there is no clip: a video without faces has no score.
+        The score, or None where there is no clip: a video without faces has none.
     """
     scores = [clip.score for track in tracks for clip in track.clips]
-    return float(np.mean(scores)) if scores else None
+    return tracks[0].pool(scores) if scores else None
 
 
 def frame_scores(

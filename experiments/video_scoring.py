@@ -60,12 +60,13 @@ class ScoringOptions:
     batch: int | None = None
 
     def filled(self, detector: Detector) -> dict[str, Any]:
-        """Give stride, batch, device and alignment as they are used with a detector."""
+        """Give stride, batch, device, alignment and pooling as they are used with a detector."""
         return {
             "stride": self.stride or default_stride(detector.num_frames),
             "batch": self.batch or default_batch(detector),
             "device": detector.device.type,
             "alignment": detector.alignment,
+            "video_rule": str(detector.model.video_pooling),
         }
 
 
@@ -195,6 +196,7 @@ def _score_track(
         frame_index=frame_index,
         time_s=times_s[frame_index],
         frame_score=frame_scores(len(frame_index), positions, prob),
+        pool=detector.model.video_pooling.probability,
     )
 
 

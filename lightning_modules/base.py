@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_modules.losses import binary_cross_entropy
 from lightning_modules.metrics import VideoScores
 from lightning_modules.normalisation import IMAGENET, Normalisation
+from lightning_modules.pooling import MEAN, Pooling
 from lightning_modules.schedules import LRSchedule
 from weights.errors import WeightsError
 from weights.loading import load_weights
@@ -52,6 +53,7 @@ class ForgeryModule(LightningModule):
         weights: File of pre-trained weights, in the official layout or a checkpoint of this suite;
             read once, when the first stage starts. A checkpoint given to a stage wins.
         freeze_backbone: Train the head alone; the backbone stays as loaded, its norms too.
+        video_pooling: How the probabilities of a video's clips become its score.
 
     Attributes:
         normalisation: What the network's pictures are brought to.
@@ -68,6 +70,7 @@ class ForgeryModule(LightningModule):
         lr_clips: int | None = None,
         weights: str | None = None,
         freeze_backbone: bool = False,
+        video_pooling: Pooling = MEAN,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
@@ -77,7 +80,8 @@ class ForgeryModule(LightningModule):
         self.lr_clips = lr_clips
         self.weights = weights
         self.freeze_backbone = freeze_backbone
-        self.val_scores = VideoScores()
+        self.video_pooling = video_pooling
+        self.val_scores = VideoScores(pooling=video_pooling)
         self.test_scores = nn.ModuleList()
 
     @abstractmethod
@@ -130,7 +134,9 @@ class ForgeryModule(LightningModule):
             for module in self.backbone_modules():
                 module.requires_grad_(False)
         if stage == "test":
-            self.test_scores = nn.ModuleList(VideoScores(NUM_RESAMPLES) for _ in self._test_names())
+            self.test_scores = nn.ModuleList(
+                VideoScores(NUM_RESAMPLES, self.video_pooling) for _ in self._test_names()
+            )
             self.test_scores.to(self.device)
         records = getattr(self._datamodule(), "records", [])
         for metric in (self.val_scores, *self.test_scores):
@@ -230,15 +236,16 @@ class ForgeryModule(LightningModule):
         return batch_size * processes * accumulated / self.lr_clips
 
     def _score(self, batch: ClipBatch, metric: VideoScores | None) -> StepScores:
-        logit = self(self.normalise(batch["clip"])).logit.detach().float()
+        output = self(self.normalise(batch["clip"]))
         scores = {
-            "logit": logit,
+            "logit": output.logit.detach().float(),
             "label": batch["label"],
             "video_index": batch["video_index"],
             "clip_index": batch["clip_index"],
         }
         if metric is not None:
-            metric.update(**scores)
+            frames = output.frame_logit
+            metric.update(**scores, frame_logit=None if frames is None else frames.detach().float())
         return scores
 
     def _log_scores(self, metric: VideoScores, prefix: str, progress: str | None = None) -> None:

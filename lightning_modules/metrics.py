@@ -1,4 +1,4 @@
-"""How well clips and videos are told apart: one torchmetrics metric over pure functions.
+"""How well frames, clips and videos are told apart: one torchmetrics metric over pure functions.
 
 The functions take NumPy arrays, so that programs which read score files use the same ones. Label 1
 is fake; a higher score means more fake.
@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from lightning_modules.bootstrap import bootstrap_interval
+from lightning_modules.pooling import MEAN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datamodules.schema import VideoRecord
+    from lightning_modules.pooling import Pooling
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -38,12 +40,15 @@ class ClipTable(NamedTuple):
         clip_index: Position inside the video, shape (N,), int64.
         label: 0 real, 1 fake, shape (N,), int64.
         logit: Log-odds of fake, shape (N,), float64.
+        frame_logit: The same of their frames, shape (N, T), float64; T is 0 where clips are scored
+            as wholes.
     """
 
     video_index: Ints
     clip_index: Ints
     label: Ints
     logit: Floats
+    frame_logit: Floats
 
 
 class VideoTable(NamedTuple):
@@ -52,8 +57,8 @@ class VideoTable(NamedTuple):
     Attributes:
         video_index: Row of the manifest, shape (V,), int64.
         label: 0 real, 1 fake, shape (V,), int64.
-        score: Mean probability of fake over the clips, shape (V,), float64.
-        num_clips: Clips that were averaged, shape (V,), int64.
+        score: Probability of fake, pooled over the clips, shape (V,), float64.
+        num_clips: Clips that were pooled, shape (V,), int64.
     """
 
     video_index: Ints
@@ -62,7 +67,9 @@ class VideoTable(NamedTuple):
     num_clips: Ints
 
 
-def merge_clips(logit: Floats, label: Ints, key: Ints) -> ClipTable:
+def merge_clips(
+    logit: Floats, label: Ints, key: Ints, frame_logit: Floats | None = None
+) -> ClipTable:
     """Sort clips by key and keep the first of equal ones.
 
     A distributed sampler pads the last batch with copies; after gathering they would count twice.
@@ -71,6 +78,7 @@ def merge_clips(logit: Floats, label: Ints, key: Ints) -> ClipTable:
         logit: Log-odds of fake, shape (N,), float64.
         label: 0 real, 1 fake, shape (N,), int64.
         key: video_index and clip_index, shape (N, 2), int64.
+        frame_logit: Log-odds of the clips' frames, shape (N, T), float64, or None.
 
     Returns:
         One row for each different key.
@@ -80,16 +88,16 @@ def merge_clips(logit: Floats, label: Ints, key: Ints) -> ClipTable:
     fresh = np.ones(len(key), dtype=bool)
     fresh[1:] = (key[1:] != key[:-1]).any(axis=1)
     kept = order[fresh]
-    return ClipTable(key[fresh, 0], key[fresh, 1], label[kept], logit[kept])
+    frames = np.zeros((len(logit), 0)) if frame_logit is None else frame_logit
+    return ClipTable(key[fresh, 0], key[fresh, 1], label[kept], logit[kept], frames[kept])
 
 
-def video_table(clips: ClipTable) -> VideoTable:
-    """Average the probabilities of each video's clips.
-
-    The mean of the clips' sigmoids is FTCN's rule (official inference code).
+def video_table(clips: ClipTable, pooling: Pooling = MEAN) -> VideoTable:
+    """Pool the probabilities of each video's clips.
 
     Args:
         clips: Different clips.
+        pooling: By which rule.
 
     Returns:
         One row for each video that has a clip.
@@ -104,8 +112,9 @@ def video_table(clips: ClipTable) -> VideoTable:
         raise ValueError(f"clips of video {mixed[0]} carry both labels; keys must name one video")
     with np.errstate(over="ignore"):  # exp(-logit) may be infinite: the probability is then 0
         prob = 1 / (1 + np.exp(-clips.logit))
-    total = np.bincount(inverse, weights=prob, minlength=len(video))
-    return VideoTable(video, (fakes > 0).astype(np.int64), total / count, count.astype(np.int64))
+    parts = np.split(prob, np.cumsum(count)[:-1]) if len(video) else []
+    score = np.array([pooling.probability(part.tolist()) for part in parts], dtype=np.float64)
+    return VideoTable(video, (fakes > 0).astype(np.int64), score, count.astype(np.int64))
 
 
 def roc_auc(label: Ints, score: Floats) -> float:
@@ -180,17 +189,20 @@ def tpr_at_fpr(label: Ints, score: Floats, max_fpr: float) -> float:
 
 
 class VideoScores(Metric):
-    """Metrics of clips and videos, the same on one process and on many.
+    """Metrics of frames, clips and videos, the same on one process and on many.
 
     After gathering, equal keys (video_index, clip_index) are merged, so that the copies with which
-    a sampler pads the last batch count once; then clips are averaged to videos.
+    a sampler pads the last batch count once; then clips are pooled to videos. A frame is one place
+    of one clip: where clips overlap, or a short track is mirrored, a frame of the video is shown
+    and counted more than once. Clips of one frame never do that.
 
     `compute` returns 0-d float32 tensors: clip_auc (ranked by logit), video_auc, video_eer,
-    video_ap, num_videos, num_clips; with resampling also video_auc_low and video_auc_high, the
-    95 % interval. An absent class gives NaN.
+    video_ap, num_videos, num_clips; where frames were scored also frame_auc and num_frames; with
+    resampling also video_auc_low and video_auc_high, the 95 % interval. An absent class gives NaN.
 
     Args:
         num_resamples: Bootstrap resamples for the interval; 0 leaves the interval out.
+        pooling: How the clips of a video become its score.
     """
 
     is_differentiable = False
@@ -199,15 +211,20 @@ class VideoScores(Metric):
     logit: list[Tensor]
     label: list[Tensor]
     key: list[Tensor]
+    frame_logit: list[Tensor]
 
-    def __init__(self, num_resamples: int = 0) -> None:
+    def __init__(self, num_resamples: int = 0, pooling: Pooling = MEAN) -> None:
         super().__init__()
         self.num_resamples = num_resamples
+        self.pooling = pooling
         self._names: list[str] = []
         self._groups: list[str] = []
         self.add_state("logit", default=[], dist_reduce_fx="cat")
         self.add_state("label", default=[], dist_reduce_fx="cat")
         self.add_state("key", default=[], dist_reduce_fx="cat")
+        # One after the other in the order of clips, all of which have as many: a rank that saw
+        # none then needs not know how many.
+        self.add_state("frame_logit", default=[], dist_reduce_fx="cat")
 
     def describe(self, records: Sequence[VideoRecord]) -> None:
         """Tell the metric what its videos are called and which belong together.
@@ -221,7 +238,14 @@ class VideoScores(Metric):
         self._names = [record.video_id for record in records]
         self._groups = [(*record.group_ids, record.video_id)[0] for record in records]
 
-    def update(self, logit: Tensor, label: Tensor, video_index: Tensor, clip_index: Tensor) -> None:
+    def update(
+        self,
+        logit: Tensor,
+        label: Tensor,
+        video_index: Tensor,
+        clip_index: Tensor,
+        frame_logit: Tensor | None = None,
+    ) -> None:
         """Add a batch of clips.
 
         Args:
@@ -229,14 +253,19 @@ class VideoScores(Metric):
             label: 0 real, 1 fake, shape (B,).
             video_index: Row of the manifest, shape (B,), int64.
             clip_index: Position inside the video, shape (B,), int64.
+            frame_logit: Log-odds of the clips' frames, shape (B, T), any float; given for all
+                clips, with the same T, or for none.
 
         Raises:
-            ValueError: If a shape is not (B,).
+            ValueError: If a shape is not (B,), or that of frames not (B, T).
         """
         shapes = [tuple(value.shape) for value in (logit, label, video_index, clip_index)]
         if logit.ndim != 1 or len(set(shapes)) > 1:
             raise ValueError(f"logit, label, video_index, clip_index must be (B,), got {shapes}")
-        self._add(logit, label, torch.stack([video_index, clip_index], dim=1))
+        frames = logit.new_zeros(len(logit), 0) if frame_logit is None else frame_logit
+        if frames.ndim != 2 or len(frames) != len(logit):
+            raise ValueError(f"frame_logit must be ({len(logit)}, T), got {tuple(frames.shape)}")
+        self._add(logit, label, torch.stack([video_index, clip_index], dim=1), frames)
 
     def sync(
         self,
@@ -251,7 +280,7 @@ class VideoScores(Metric):
         """
         if isinstance(self.logit, list) and not self.logit:
             nothing = torch.zeros(0, device=self.device)
-            self._add(nothing, nothing, nothing.reshape(0, 2))
+            self._add(nothing, nothing, nothing.reshape(0, 2), nothing)
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
     def compute(self) -> dict[str, Tensor]:
@@ -261,9 +290,9 @@ class VideoScores(Metric):
             FloatingPointError: If a logit is not finite; names the videos.
             ValueError: If clips of one video disagree about its label.
         """
-        clips = merge_clips(*(dim_zero_cat(s).cpu().numpy() for s in self._states()))
+        clips = self._clips()
         self._check_finite(clips)
-        videos = video_table(clips)
+        videos = video_table(clips, self.pooling)
         values = {
             "clip_auc": roc_auc(clips.label, clips.logit),
             "video_auc": roc_auc(videos.label, videos.score),
@@ -272,6 +301,11 @@ class VideoScores(Metric):
             "num_videos": float(len(videos.label)),
             "num_clips": float(len(clips.label)),
         }
+        num_frames = clips.frame_logit.shape[1]
+        if num_frames:
+            label = clips.label.repeat(num_frames)
+            values["frame_auc"] = roc_auc(label, clips.frame_logit.ravel())
+            values["num_frames"] = float(len(label))
         if self.num_resamples:
             values["video_auc_low"], values["video_auc_high"] = bootstrap_interval(
                 videos.label,
@@ -281,21 +315,27 @@ class VideoScores(Metric):
             )
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
 
-    def _add(self, logit: Tensor, label: Tensor, key: Tensor) -> None:
+    def _add(self, logit: Tensor, label: Tensor, key: Tensor, frame_logit: Tensor) -> None:
         # Every float is exact in float64, so that ties are the network's own; MPS has none.
         wide = torch.float32 if logit.device.type == "mps" else torch.float64
         self.logit.append(logit.detach().to(wide))
         self.label.append(label.detach().long())
         self.key.append(key.detach().long())
+        self.frame_logit.append(frame_logit.detach().to(wide).flatten())
 
-    def _states(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def _clips(self) -> ClipTable:
         if isinstance(self.logit, list) and not self.logit:
-            empty = torch.zeros(0, dtype=torch.int64)
-            return [empty.double()], [empty], [empty.reshape(0, 2)]
-        return self.logit, self.label, self.key
+            none = np.zeros(0, dtype=np.int64)
+            return merge_clips(none.astype(np.float64), none, none.reshape(0, 2))
+        states = (self.logit, self.label, self.key, self.frame_logit)
+        logit, label, key, frames = (dim_zero_cat(state).cpu().numpy() for state in states)
+        # No clip at all has no frames either, and nothing to tell their number by.
+        by_clip = frames.reshape(len(logit), -1) if len(logit) else None
+        return merge_clips(logit, label, key, by_clip)
 
     def _check_finite(self, clips: ClipTable) -> None:
-        bad = np.flatnonzero(~np.isfinite(clips.logit))
+        finite = np.isfinite(clips.logit) & np.isfinite(clips.frame_logit).all(axis=1)
+        bad = np.flatnonzero(~finite)
         if not len(bad):
             return
         named = ", ".join(

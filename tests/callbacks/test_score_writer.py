@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from callbacks import ScoreWriter, read_clip_scores, read_video_scores
 from callbacks.provenance import CONFIG_NAME, code_version
 from lightning_modules.metrics import roc_auc
-from tests.support.distributed import run_job
+from lightning_modules.pooling import Pooling
+from tests.support.distributed import FRAME_SHARES, framed_figures, run_job
 from tests.support.trainers import Batch, TinyData, TinyModule, make_clips, tiny_trainer
 
 if TYPE_CHECKING:
@@ -151,6 +152,26 @@ def test_a_rank_that_saw_nothing_still_gathers(two_processes: Path) -> None:
     assert first == second
     assert first["num_clips"] == 4
     assert first["video_auc"] == 0.75
+
+
+@pytest.mark.parametrize("share", FRAME_SHARES)
+def test_frames_of_two_processes_count_as_those_of_one(two_processes: Path, share: str) -> None:
+    one = framed_figures("frames of one rank", 0)
+    assert (one["num_frames"], one["num_clips"], one["num_videos"]) == (15, 5, 3)
+    assert one["frame_auc"] != one["clip_auc"]
+    for rank in (0, 1):
+        found = json.loads((two_processes / f"rank{rank}.json").read_text())[share]
+        assert found == pytest.approx(one, abs=1e-6)
+
+
+def test_the_score_of_a_video_is_pooled_by_the_rule_of_its_method(tmp_path: Path) -> None:
+    module = TinyModule()
+    module.video_pooling = Pooling("max")  # type: ignore[assignment]
+    tiny_trainer(tmp_path, ScoreWriter()).test(module, datamodule=TinyData(), verbose=False)
+    clips = read_clip_scores(tmp_path / "scores" / "test.csv")
+    for row in read_video_scores(tmp_path / "scores" / "test-videos.csv"):
+        wanted = [clip.score for clip in clips if clip.video_id == row.video_id]
+        assert row.score == max((s for s in wanted if s is not None), default=None)
 
 
 def test_the_code_version_is_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:

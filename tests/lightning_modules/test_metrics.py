@@ -19,6 +19,7 @@ from lightning_modules.metrics import (
     tpr_at_fpr,
     video_table,
 )
+from lightning_modules.pooling import Pooling, Rule
 from tests.support.trainers import make_records
 
 if TYPE_CHECKING:
@@ -126,6 +127,56 @@ def test_videos_are_means_of_probabilities_not_of_logits() -> None:
     assert videos.score.tolist() == [0.75, 0.0]
     assert videos.label.tolist() == [1, 0]
     assert videos.num_clips.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(("rule", "score"), [("mean", 0.5), ("max", 0.9), ("top_k", 0.7)])
+def test_videos_are_pooled_by_the_rule(rule: Rule, score: float) -> None:
+    prob = np.array([0.1, 0.9, 0.5, 0.3])
+    key = np.array([[0, 0], [0, 1], [0, 2], [9, 0]])
+    clips = merge_clips(np.log(prob / (1 - prob)), np.array([1, 1, 1, 0]), key)
+    videos = video_table(clips, Pooling(rule, 2))
+    assert videos.score.tolist() == pytest.approx([score, 0.3])
+
+
+def framed(copies: int = 0) -> tuple[VideoScores, torch.Tensor, torch.Tensor]:
+    """Six clips of three frames; the first ones come again, with other frames."""
+    logit = torch.randn(6, 3, generator=torch.Generator().manual_seed(4))
+    label, index = torch.tensor([0, 1, 0, 1, 1, 0]), torch.arange(6)
+    metric = VideoScores()
+    metric.update(logit.mean(1), label, index, index, logit)
+    part = index[:copies]
+    metric.update(logit[part].mean(1), label[part], part, part, -logit[part])
+    return metric, logit, label
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_frames_carry_the_label_of_their_clip_and_copies_do_not_count(copies: int) -> None:
+    metric, logit, label = framed(copies)
+    wanted = brute_auc(label.repeat_interleave(3).numpy(), logit.flatten().double().numpy())
+    values = metric.compute()
+    assert float(values["frame_auc"]) == pytest.approx(wanted, abs=1e-6)
+    assert float(values["frame_auc"]) != pytest.approx(float(values["clip_auc"]), abs=1e-6)
+    assert values["num_frames"] == 18
+
+
+def test_clips_of_one_frame_have_the_auc_of_frames() -> None:
+    metric, (logit, label) = VideoScores(), (torch.randn(6), torch.tensor([0, 1] * 3))
+    metric.update(logit, label, torch.arange(6), torch.arange(6), logit[:, None])
+    values = metric.compute()
+    assert values["frame_auc"] == values["clip_auc"]
+
+
+def test_frames_that_are_not_there_or_not_finite() -> None:
+    assert "frame_auc" not in filled().compute()
+    metric, _, _ = framed()
+    with pytest.raises(ValueError, match=r"\(2, T\), got \(6,\)"):
+        metric.update(*(torch.zeros(2) for _ in range(4)), frame_logit=torch.zeros(6))
+    seven = torch.tensor([7])
+    # A clip can be finite though one of its frames is not: by the largest of them, say.
+    frames = torch.tensor([[0.0, float("-inf"), 1.0]])
+    metric.update(torch.ones(1), torch.ones(1), seven, seven, frames)
+    with pytest.raises(FloatingPointError, match="video 7 clip 7"):
+        metric.compute()
 
 
 def test_a_video_with_two_labels_is_refused() -> None:

@@ -20,6 +20,7 @@ from torch.utils.data import default_collate
 
 from callbacks import AltFreezing, LastCheckpoint, SaveOnSignal, ScoreWriter, StepSeed
 from lightning_modules.metrics import VideoScores
+from lightning_modules.pooling import Pooling
 from tests.support import freezing
 from tests.support.trainers import ResumableLoader, TinyData, TinyModule, make_clips, tiny_trainer
 
@@ -100,7 +101,31 @@ def scores(folder: Path) -> None:
         index = torch.arange(4)
         metric.update(index.float(), index % 2, index, index * 0)
     found["empty"] = _numbers(metric.compute())
+    found |= {share: framed_figures(share, trainer.global_rank) for share in FRAME_SHARES}
     (folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+#: Which of five clips each of two ranks sees: equal shares, one filled up by a copy; all or none.
+FRAME_SHARES: dict[str, tuple[list[int], list[int]]] = {
+    "shared frames": ([0, 1, 2], [3, 4, 0]),
+    "frames of one rank": ([0, 1, 2, 3, 4], []),
+}
+
+
+def framed_figures(share: str, rank: int) -> dict[str, float]:
+    """Measure clips of three frames; two of three videos are real.
+
+    Args:
+        share: Key of `FRAME_SHARES`.
+        rank: Whose part.
+    """
+    metric = VideoScores(pooling=Pooling("max"))
+    logit = torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
+    for clip in FRAME_SHARES[share][rank]:
+        index = torch.tensor([clip])
+        label = (index > 2).float()
+        metric.update(logit[index].mean(1), label, (index + 1) // 2, index, logit[index])
+    return _numbers(metric.compute())
 
 
 def terminated(folder: Path) -> None:
