@@ -40,7 +40,8 @@ class AltFreezing(Callback):
     The phase is a function of the number of optimiser steps alone, so that it is the same on all
     processes, under gradient accumulation and after a resume. Frozen weights need no gradient, get
     none (not zeros, which would let momentum and weight decay move them), and stay as they are to
-    the last bit with any optimiser. Running statistics of norms go on, as in the authors' code.
+    the last bit with any optimiser of PyTorch but LBFGS, which takes no gradient for zeros and is
+    refused. Running statistics of norms go on, as in the authors' code.
     Weights that need no gradient when training starts stay so and are no part of it.
 
     One optimiser steps all weights, as in DeepfakeBench's port, and the numbers of steps are that
@@ -138,7 +139,7 @@ class AltFreezing(Callback):
             self._groups = split_by_axis(pl_module)
         except ValueError as error:
             raise MisconfigurationException(f"AltFreezing: {error}") from error
-        _check_momentum(trainer.optimizers[0], self.separate_momentum)
+        _check_optimizer(trainer.optimizers[0], self.separate_momentum)
         self._momenta.attach(trainer.optimizers[0], self._groups.shared)
         self._phase = None
         self._measured.clear()
@@ -267,8 +268,12 @@ class _Momenta:
         self._phase, self._parked = state["phase"], dict(state["parked"])
 
 
-def _check_momentum(optimizer: Optimizer, separate: bool) -> None:
+def _check_optimizer(optimizer: Optimizer, separate: bool) -> None:
     name, is_sgd = type(optimizer).__name__, isinstance(optimizer, torch.optim.SGD)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise MisconfigurationException(
+            f"AltFreezing: {name} moves weights without gradient too; choose another optimiser"
+        )
     if separate and not is_sgd:
         raise MisconfigurationException(
             f"AltFreezing: separate_momentum is for torch.optim.SGD, not for {name}; leave it out"
@@ -282,7 +287,7 @@ def _check_momentum(optimizer: Optimizer, separate: bool) -> None:
 
 def _require_grad(group: Mapping[str, nn.Parameter], required: bool) -> None:
     for parameter in group.values():
-        parameter.requires_grad_(required)
+        parameter.requires_grad = required  # the method of this name refuses lazy weights
 
 
 def _distance(parameters: Iterable[Tensor], before: Iterable[Tensor]) -> Tensor:

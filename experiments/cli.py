@@ -102,8 +102,9 @@ class ForgeryCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            raise UsageError(f"a setting cannot be used: {error}") from error
+        except (ValueError, RuntimeError) as error:  # the latter: a callback that is there twice
+            reason = parser_reason(str(error))
+            raise UsageError(f"a setting cannot be used: {reason}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add loggers and progress bar."""

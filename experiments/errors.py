@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 
+#: How the parser goes on behind the reason of the attempt that was meant.
+_OTHER_ATTEMPTS = re.compile(
+    r"- (?:Expected a <class 'NoneType'>|Not a valid subclass|Problem with given class_path "
+    r"'pytorch_lightning\.Callback')"
+)
+
 
 class UsageError(Exception):
     """Say in one line what was typed, what is wrong with it, and what to type instead."""
@@ -18,7 +24,7 @@ def parser_reason(text: str) -> str:
     Returns:
         The reason in one line.
     """
-    tried = text.partition("Errors:")[2].partition("- Expected a <class 'NoneType'>")[0]
+    tried = _OTHER_ATTEMPTS.split(text.rpartition("Errors:")[2])[0]
     key = re.search(r'Parser key "([^"]+)"', text)
     reason = " ".join((tried or text).split()).removeprefix("- ")
     return f"{key[1]}: {reason}" if key and key[1] not in reason else reason

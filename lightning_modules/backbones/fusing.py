@@ -29,7 +29,7 @@ def is_applicable(network: ResNet3D, clip: Tensor) -> bool:
         return False
     if len({part.eps for part in parts if isinstance(part, nn.BatchNorm3d)}) > 1:
         return False  # a fused block has one for its norms
-    if clip.shape[2] % 2 or not _fits(network, clip):
+    if not len(clip) or clip.shape[2] % 2 or not _fits(network, clip):
         return False
     recording = torch.is_grad_enabled()
     if recording and clip.requires_grad:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -211,6 +211,30 @@ class Fused(FactorizedModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9, fused=True)
 
 
+class Lazy(FactorizedModule):
+    """Its temporal weights are made by the first clip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temporal = torch.nn.LazyConv3d(4, (3, 1, 1), padding=(1, 0, 0))  # type: ignore[assignment]
+
+
+def test_weights_that_are_made_by_the_first_clip_are_frozen_too(tmp_path: Path) -> None:
+    module, weights = Lazy(), []
+
+    class Keep(Callback):
+        def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+            weights.append(module.temporal.weight.detach().clone())  # type: ignore[union-attr]
+
+    fit(tmp_path, module, AltFreezing(*CYCLE, start="temporal_frozen"), Keep(), steps=4)
+    assert [torch.equal(a, b) for a, b in itertools.pairwise(weights)] == [False, False, True]
+
+
+class Lbfgs(FactorizedModule):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS(self.parameters())
+
+
 @pytest.mark.parametrize(
     ("module", "options", "reason"),
     [
@@ -218,6 +242,7 @@ class Fused(FactorizedModule):
         (TwoOptimizers, {}, "TwoOptimizers steps by hand"),
         (lambda: FactorizedModule("adamw"), {"separate_momentum": True}, "not for AdamW"),
         (Fused, {}, "drop fused"),
+        (Lbfgs, {}, "LBFGS moves weights without gradient"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(

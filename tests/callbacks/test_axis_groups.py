@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,9 @@ from lightning_modules.backbones.i3d import I3DNetwork
 from tests.support.freezing import FactorizedModule
 from weights.convert import LAYOUTS
 from weights.golden_numbers import read_golden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_every_parameter_is_in_one_group() -> None:
@@ -55,8 +60,26 @@ def test_the_kernel_decides(layer: nn.Module, axis: str) -> None:
     }
 
 
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.spectral_norm])
+def test_what_a_kernel_is_computed_from_goes_with_it(wrap: Callable[[nn.Module], object]) -> None:
+    module = FactorizedModule()
+    wrap(module.spatial)
+    wrap(module.temporal)
+    for axis, group in split_by_axis(module)._asdict().items():
+        own = [name for name in group if name.startswith(("spatial.", "temporal."))]
+        assert all(name.startswith(axis) for name in own)
+        assert own or axis == "shared"
+
+
+def test_weights_that_are_made_by_the_first_clip_have_their_group() -> None:
+    module = nn.Sequential(nn.LazyConv3d(2, (3, 1, 1)), nn.LazyConv3d(2, (1, 3, 3)))
+    groups = split_by_axis(module)
+    assert list(groups.temporal) == ["0.weight", "0.bias"]
+    assert list(groups.spatial) == ["1.weight", "1.bias"]
+
+
 def test_a_network_that_is_temporal_only_is_refused_by_name() -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=r"FTCNNetwork has no .* spatial"):
+    with torch.device("meta"), pytest.raises(ValueError, match="FTCNNetwork has no spatial"):
         split_by_axis(FTCNNetwork())
 
 

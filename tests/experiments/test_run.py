@@ -116,6 +116,28 @@ def test_a_value_the_network_cannot_take(
     assert part in error
 
 
+TURNS = "--trainer.callbacks+=callbacks.AltFreezing"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["i3d", TURNS, "--trainer.callbacks.spatial_frozen_steps=0"], "not 0 and 1\n"),
+        (["i3d", TURNS, "--trainer.callbacks.start=spatial"], "Got value: spatial;"),
+        (["i3d", TURNS, "--freeze"], "I3D has no trainable spatial convolution, kernel (1, k, k)"),
+        (["ftcn_tt", TURNS], "FTCN has no spatial convolution, kernel (1, k, k) with k > 1; choose"),
+        (["altfreezing", TURNS], "more than one stateful callback of type `AltFreezing`"),
+    ],
+)
+def test_freezing_by_turns_that_cannot_be(
+    words: list[str], reason: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["fit", "--exp", *words, "--root", str(store), "--run", str(tmp_path), *SMALL]
+    error = said([*given, "--wandb", "off", "--trainer.enable_progress_bar=false"], capsys)
+    assert reason in error
+    assert "Union" not in error
+
+
 def test_a_root_that_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = said(["fit", "--root", str(tmp_path), "--run", str(tmp_path / "r"), *SMALL], capsys)
     assert "make data" in error

@@ -82,6 +82,13 @@ def test_a_clip_has_one_output_at_any_size(frames: int, height: int, width: int)
     assert feature.shape == (2, 128)
 
 
+def test_no_clip_has_no_output() -> None:
+    network = small().eval()
+    with torch.no_grad():
+        logit, feature = network(torch.zeros(0, 3, 8, 32, 32))
+    assert (logit.shape, feature.shape) == ((0,), (0, 128))
+
+
 def test_frozen_weights_get_no_gradient_and_the_others_theirs() -> None:
     network, whole = small().train(), small().train()
     for module in (network, whole):
