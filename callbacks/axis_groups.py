@@ -37,8 +37,9 @@ def split_by_axis(network: nn.Module) -> AxisGroups:
     | 1-D, positions taken as a batch | - | (k,) |
 
     with k > 1, whatever the groups (so depth-wise ones too) and also if transposed; a bias goes
-    with its kernel, and so does what a kernel is computed from (weight norm). Everything else is shared: kernels that see both (a (5, 7, 7) stem) or neither
-    ((1, 1, 1)), flat 2-D kernels, which may lie along either axis, norms, linear layers, tokens.
+    with its kernel, and so does what a kernel is computed from (weight norm). Everything else is
+    shared: kernels that see both (a (5, 7, 7) stem) or neither ((1, 1, 1)), flat 2-D kernels, which
+    may lie along either axis, norms, linear layers, tokens.
     For 3-D kernels this is the rule by which the authors' released code builds its optimisers
     (AltFreezing, commit f76b061); 2-D and 1-D kernels and biases are ours.
 

@@ -67,13 +67,15 @@ class FakeFromReal:
         }
 
 
-#: What is done instead, where something is not possible.
-_STAND_INS: dict[str, str | None] = {
-    "temporal_dropout": "temporal_repeat",
-    "temporal_repeat": "self_blend",
-    "cross_blend": "self_blend",
-    "self_blend": None,
+#: What is tried instead, in turn, where something is not possible.
+_STAND_INS = {
+    "temporal_dropout": ("temporal_repeat", "self_blend"),
+    "temporal_repeat": ("self_blend",),
+    "cross_blend": ("self_blend", "temporal_repeat"),
+    "self_blend": ("temporal_repeat",),
 }
+#: Largest value of a mask below which nothing is forged, and the clip is no fake. [ours]
+_LEAST_MASK = 0.5
 
 
 class Made(NamedTuple):
@@ -122,7 +124,8 @@ class ClipForger:
         """Make a fake of a real video.
 
         Where the video is too short to leave out frames, some are repeated; where nobody's face
-        fits, or the clip has one frame only, it is blended with itself, which is always possible.
+        fits, or the clip has one frame only, it is blended with itself; and where its landmarks
+        lie outside of the picture, so that nothing can be blended, frames are repeated.
 
         Args:
             row: Of the video in the dataset.
@@ -132,17 +135,18 @@ class ClipForger:
             The fake.
 
         Raises:
-            DataError: If a track is missing or damaged.
+            DataError: If a track is missing or damaged, or a clip of one frame has no face.
         """
         shares = np.array([self.weights[name] for name in self.forgeries], np.float64)
-        drawn = rng.choice(len(shares), p=shares / shares.sum())
-        name: str | None = list(self.forgeries)[int(drawn)]
-        while name is not None:
+        drawn = list(self.forgeries)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        for name in (drawn, *_STAND_INS[drawn]):
             made = self.try_to_make(name, row, rng)
             if made is not None:
                 return made
-            name = _STAND_INS[name]
-        raise DataError(f"{self.footage.records[row].video_id}: no fake can be made of it")
+        raise DataError(
+            f"{self.footage.records[row].video_id}: no fake can be made of it, for its landmarks "
+            "lie outside of the picture; prepare it again, or leave it out of the training split"
+        )
 
     def try_to_make(self, name: str, row: int, rng: np.random.Generator) -> Made | None:
         """Make a fake in one way; None if that is not possible.
@@ -161,7 +165,7 @@ class ClipForger:
         cutter = self.footage.cutter
         real = cutter.align(place.track, place.positions, rng)
         forged = forgery.forge(real, place, self.footage, rng)
-        if forged is None:
+        if forged is None or (forged.mask is not None and forged.mask.max() < _LEAST_MASK):
             return None
         clip = replace(real.clip, frames=cutter.finish(forged.frames, rng))
         return Made(clip, forged.mask, window, name, real, place)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: track of 400 frames takes 30 kB so, and to open it again would take about 2 ms. [ours]
 _STEP = 8
 _KEPT_TRACKS = 1024
-#: Draws for each face of somebody else, before fewer are taken. [ours]
+#: Draws for each clip of somebody else, before fewer are taken. [ours]
 _TRIES = 4
 
 
@@ -105,24 +105,24 @@ class Footage:
         Args:
             row: Of the video whose people are left out.
             num_frames: Frames of each clip.
-            count: How many clips, each of another video.
+            count: How many clips; a video may give several.
             rng: Source of the draws.
 
         Returns:
-            At most `count` places, fewer where there are not that many videos.
+            At most `count` places, fewer where most videos show the same people.
 
         Raises:
             DataError: If a track is missing or damaged.
         """
         groups = set(self.records[row].group_ids)
-        places: dict[int, ClipPlace] = {}
+        places: list[ClipPlace] = []
         for drawn in rng.integers(len(self.real_rows), size=_TRIES * count):
             other = self.real_rows[drawn]
-            if other not in places and groups.isdisjoint(self.records[other].group_ids):
-                places[other] = self.draw(other, num_frames, rng).place
+            if groups.isdisjoint(self.records[other].group_ids):
+                places.append(self.draw(other, num_frames, rng).place)
             if len(places) == count:
                 break
-        return list(places.values())
+        return places
 
     def nearest(
         self, place: ClipPlace, others: Sequence[ClipPlace], max_distance: float

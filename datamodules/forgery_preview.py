@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Frames of each clip that are shown, evenly over its time, and the factor on differences.
 _SHOWN = 5
 _FACTOR = 10
+#: Draws of a clip for each way, before none is shown: not every clip fits every way.
+_TRIES = 8
 #: Width of the column of names, in pixels.
 _MARGIN = 150
 
@@ -92,8 +94,9 @@ def draw_sheet(
     forger = ClipForger(FakeFromReal(), cutter, records, num_frames)
     blocks = []
     for number, name in enumerate(forger.forgeries):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
-        made = forger.try_to_make(name, row, rng)
+        draws = map(np.random.default_rng, np.random.SeedSequence([seed, number]).spawn(_TRIES))
+        tried = (forger.try_to_make(name, row, rng) for rng in draws)
+        made = next((one for one in tried if one is not None), None)
         if made is None:
             blocks.append(_named(np.zeros((40, image_size * _SHOWN, 3), np.uint8), name, "none"))
             continue

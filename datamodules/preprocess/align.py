@@ -115,7 +115,7 @@ def similarity_transform(
     b = float((x * v - y * u).sum())
     spread = float((x * x + y * y).sum())
     square = a * a + b * b
-    if square < (spread * _LEAST_SCALE) ** 2:
+    if square <= (spread * _LEAST_SCALE) ** 2:
         raise DataError("landmarks coincide, so that no alignment can be fitted; find them again")
     turn = np.array([[a, b], [-b, a]]) * (spread / square)
     return np.column_stack([turn, goal - turn @ centre])

@@ -15,11 +15,12 @@ from datamodules import FolderDataModule, VideoDataModule
 from datamodules.blending import CrossBlend, SelfBlend
 from datamodules.errors import DataError
 from datamodules.fake_from_real import FakeFromReal
+from datamodules.store.track_writer import TrackWriter
 from datamodules.temporal_forgery import TemporalDropout, TemporalRepeat
 from datamodules.transforms import ClipAugmentation
 from tests.support.datamodule_contract import as_rank, batches, same
 from tests.support.forging import forger, real_store
-from tests.support.stores import write_store
+from tests.support.stores import FACE_POINTS5, FACE_POINTS68, track_meta, write_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,6 +193,26 @@ def test_short_videos_and_lonely_people_get_another_kind(tmp_path: Path) -> None
         made = maker.make(0, np.random.default_rng(0))
         assert made.kind == kind
         assert len(made.clip.frames) == num_frames
+
+
+def test_what_was_not_changed_is_no_fake(tmp_path: Path) -> None:
+    """Where the mask misses the picture, a real clip would be called fake."""
+    real_store(tmp_path, num_real=1)
+    with TrackWriter(tmp_path / "tracks/toy/real/train00/0.zip", track_meta()) as writer:
+        for frame in range(20):
+            writer.add(
+                frame,
+                np.full((64, 64, 3), frame, np.uint8),
+                (20, 30, 84, 94),
+                box=(36, 46, 68, 78),
+                points5=FACE_POINTS5 + np.float32([20, 30]),
+                points68=FACE_POINTS68 + np.float32([500, 30]),
+                score=0.9,
+            )
+    kinds = {forger(tmp_path).make(0, np.random.default_rng(seed)).kind for seed in range(20)}
+    assert kinds == {"temporal_dropout", "temporal_repeat"}
+    with pytest.raises(DataError, match=r"train00: no fake can be made of it, for its landmarks"):
+        forger(tmp_path, num_frames=1).make(0, np.random.default_rng(0))
 
 
 def test_training_on_real_videos_alone_becomes_possible(tmp_path: Path) -> None:

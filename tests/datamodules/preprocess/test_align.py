@@ -141,6 +141,8 @@ def test_the_fit_is_least_squares_in_the_source() -> None:
 def test_degenerate_landmarks_are_refused(value: float) -> None:
     with pytest.raises(DataError, match="find them again"):
         clip_transform(np.full((2, 5, 2), value), 224)
+    with pytest.raises(DataError, match="find them again"):
+        similarity_transform(np.full((5, 2), value), np.full((5, 2), 7.0))
 
 
 def test_border_is_black() -> None:
