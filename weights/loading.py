@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,12 @@ PREFIXES = ("module.", "network.")
 
 #: Entries of a checkpoint that hold its state dict: this suite's and most others'; SlowFast's.
 WRAPPINGS = ("state_dict", "model_state")
+
+#: How reading fails where the bytes are no pickle, a damaged one, or one that is refused.
+_DAMAGES = (
+    *(pickle.UnpicklingError, struct.error),
+    *(AssertionError, AttributeError, LookupError, TypeError),
+)
 
 #: Names listed for each kind of difference before "and N more".
 NAMES_SHOWN = 3
@@ -46,10 +53,10 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"There is no weight file {path}.") from None
-    except pickle.UnpicklingError:
+    except _DAMAGES:
         raise WeightsError(
-            f"{path} was not written by torch.save, or holds more than tensors and plain values "
-            "(which is refused, because it could run code)."
+            f"{path} was not written by torch.save, is damaged, or holds more than tensors and "
+            "plain values (which is refused, because it could run code)."
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

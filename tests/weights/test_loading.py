@@ -219,9 +219,10 @@ def test_files_that_are_no_files_of_torch(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     with pytest.raises(WeightsError, match="There is no weight file"):
         read_state_dict(path)
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(WeightsError, match=r"weights\.pth"):
-        read_state_dict(path)
+    for content in (b"not a checkpoint", b"hello, this is text", b"", b"<html>", b"PK"):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"weights\.pth"):
+            read_state_dict(path)
     torch.save({"a": torch.zeros(1000)}, path)
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(WeightsError, match="cannot be read"):
