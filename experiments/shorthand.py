@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.errors import UsageError
+from weights.pretrained import is_file_name
 
 CONFIGS = Path(__file__).parent / "configs"
 STAGES = ("fit", "validate", "test", "predict")
@@ -28,7 +29,8 @@ options:
   --split CSV           columns path (or video_id) and split; overrides the store's own split
   --gpus N              N GPUs; 0 for the CPU; left out: whatever the machine has
   --strategy S          ddp, fsdp, ...; any strategy of Lightning
-  --weights, -p FILE    start from pre-trained weights (official layout or a checkpoint of ours)
+  --weights, -p FILE    start from pre-trained weights (official layout or a checkpoint of ours);
+                        none, or a name the method knows, as imagenet
   --freeze              train the head alone, the backbone stays as loaded
   --run DIR             run folder to write, or, with another stage than fit, to read
   --resume DIR          go on with an interrupted run, exactly where its last checkpoint is
@@ -222,7 +224,9 @@ def _model_and_data_arguments(typed: Shorthand) -> list[str]:
     if "split" in options:
         args += ["--data.init_args.split_csv", _existing(options["split"], "--split")]
     if "weights" in options:
-        args += ["--model.init_args.weights", _existing(options["weights"], "--weights")]
+        weights = options["weights"]
+        known = weights if not is_file_name(weights) else _existing(weights, "--weights")
+        args += ["--model.init_args.weights", known]
     if "freeze" in typed.flags:
         args += ["--model.init_args.freeze_backbone", "true"]
     return args

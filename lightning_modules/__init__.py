@@ -1,8 +1,9 @@
 """Methods: one file each. This import list is the registry."""
 
 from lightning_modules.base import ForgeryModule
+from lightning_modules.frame_average import FrameAverage
 from lightning_modules.frame_method import FrameMethod
 from lightning_modules.ftcn_tt import FTCN
 from lightning_modules.i3d import I3D
 
-__all__ = ["FTCN", "I3D", "ForgeryModule", "FrameMethod"]
+__all__ = ["FTCN", "I3D", "ForgeryModule", "FrameAverage", "FrameMethod"]

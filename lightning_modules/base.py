@@ -35,9 +35,10 @@ StepScores = dict[str, Tensor]
 class ForgeryModule(LightningModule):
     """A method: a network, its loss, and how it is trained.
 
-    A method supplies `forward`, and may override `normalisation`, `losses`, `parameter_groups` and
-    `backbone_modules`; steps, metrics and optimiser wiring are here and are not overridden. Clips
-    come raw from any data and are normalised here, on the device, in every stage.
+    A method supplies `forward`, and may override `normalisation`, `losses`, `parameter_groups`,
+    `backbone_modules`, `freeze_parts` and `load_pretrained`; steps, metrics and optimiser wiring
+    are here and are not overridden. Clips come raw from any data and are normalised here, on the
+    device, in every stage.
 
     Args:
         optimizer: Builds the optimiser from parameter groups. It has no default: a default's
@@ -50,8 +51,9 @@ class ForgeryModule(LightningModule):
             scaled linearly to the clips of an actual step, over all processes and accumulated
             batches (Goyal et al. 2017, arXiv 1706.02677, section 2.1), so that a recipe holds on
             1 and on 64 GPUs; None takes the rate as it is.
-        weights: File of pre-trained weights, in the official layout or a checkpoint of this suite;
-            read once, when the first stage starts. A checkpoint given to a stage wins.
+        weights: File of pre-trained weights, in the official layout or a checkpoint of this suite,
+            or a name that the method knows; `none` or None for none. Read once, when the first
+            stage starts. A checkpoint given to a stage wins.
         freeze_backbone: Train the head alone; the backbone stays as loaded, its norms too.
         video_pooling: How the probabilities of a video's clips become its score.
 
@@ -78,7 +80,7 @@ class ForgeryModule(LightningModule):
         self.image_size = image_size
         self.lr_schedule = lr_schedule
         self.lr_clips = lr_clips
-        self.weights = weights
+        self.weights = None if weights == "none" else weights
         self.freeze_backbone = freeze_backbone
         self.video_pooling = video_pooling
         self.val_scores = VideoScores(pooling=video_pooling)
@@ -120,19 +122,38 @@ class ForgeryModule(LightningModule):
         """
         raise WeightsError(f"{type(self).__name__} has no backbone to freeze; drop --freeze")
 
+    def freeze_parts(self) -> None:
+        """Stop the training of the backbone, before the optimiser is built."""
+        for module in self.backbone_modules():
+            # A fit does not call train(): what is built in training mode would keep it.
+            module.requires_grad_(False).eval()
+
+    def load_pretrained(self, weights: str) -> list[str]:
+        """Load what training starts from.
+
+        Args:
+            weights: As given to the constructor.
+
+        Returns:
+            Keys of a file that were left out.
+
+        Raises:
+            WeightsError: If they cannot be had or do not fit.
+        """
+        return load_weights(self, weights)
+
     # Steps: not overridden by methods.
 
     def setup(self, stage: str) -> None:
         """Load weights the first time, and make one metric for each test set."""
         if self.weights is not None:
-            left_out = load_weights(self, self.weights)
+            left_out = self.load_pretrained(self.weights)
             if left_out:
                 rank_zero_info(f"{self.weights}: loaded, but left out {', '.join(left_out)}")
             # A test after a fit sets up again, and must not undo the training.
             self.weights = None
         if self.freeze_backbone:
-            for module in self.backbone_modules():
-                module.requires_grad_(False)
+            self.freeze_parts()
         if stage == "test":
             self.test_scores = nn.ModuleList(
                 VideoScores(NUM_RESAMPLES, self.video_pooling) for _ in self._test_names()

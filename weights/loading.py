@@ -93,6 +93,21 @@ def load_weights(module: nn.Module, path: str | Path) -> list[str]:
     )
 
 
+def is_checkpoint_of(network: nn.Module, path: str | Path) -> bool:
+    """Tell whether a file holds a network in our own layout, key by key.
+
+    Args:
+        network: The network.
+        path: Any file, or a name that is none.
+    """
+    if not Path(path).is_file():
+        return False
+    try:
+        return read_state_dict(path).keys() == network.state_dict().keys()
+    except WeightsError:
+        return False
+
+
 def load_own(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load a state dict in our own layout, strictly.
 

@@ -111,6 +111,18 @@ def test_spread_windows_never_repeat() -> None:
             assert len(windows) == min(count, num_clips)
 
 
+@pytest.mark.parametrize("length", [1, 20, 32, 33, 100, 299])
+def test_clips_of_one_frame_are_spread_as_deepfakebench_spreads_frames(length: int) -> None:
+    assert num_windows(range(length), 1) == length
+    chosen = spread_windows([length], 32)
+    shown = [window_positions(range(length), 1, window) for _, window in chosen]
+    # its rule: truncated to whole frames, where ours is rounded
+    wanted = np.unique(np.linspace(0, length - 1, 32, dtype=int))
+    assert len(shown) == len(wanted) == min(length, 32)
+    assert all(abs(frame - other) <= 1 for (frame,), other in zip(shown, wanted, strict=True))
+    assert shown[-1] == (length - 1,)
+
+
 def test_every_window_with_a_stride() -> None:
     assert every_window([5, 1], stride=2) == [(0, 0), (0, 2), (0, 4), (1, 0)]
     assert every_window([2, 1]) == [(0, 0), (0, 1), (1, 0)]

@@ -8,12 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
 
 from datamodules import FolderDataModule, VideoDataModule, workers
 from datamodules.errors import DataError
+from datamodules.fake_from_real import FakeFromReal
 from datamodules.manifest import write_manifest
 from datamodules.schema import VideoRecord
 from datamodules.transforms import ClipAugmentation
@@ -95,6 +97,33 @@ def test_clips_per_video_set_the_length_of_an_epoch(root: Path) -> None:
     unbalanced.setup("fit")
     rows = [int(r) for b in unbalanced.train_dataloader() for r in b["video_index"]]
     assert len(rows) == len(set(rows)) == 8
+
+
+def test_clips_of_one_frame_are_frames_spread_over_the_video(root: Path) -> None:
+    augmentation = ClipAugmentation(flip_prob=0.5, blur_prob=1, noise_prob=1, jpeg_prob=1)
+    options: dict[str, Any] = {"num_frames": 1, "eval_clips_per_video": 5, "alignment": "bench"}
+    fakes = FakeFromReal(real_fakes=0.5)
+    datamodule = _make(root, augmentation=augmentation, fake_from_real=fakes, **options)
+    for stage in ("fit", "test"):
+        datamodule.setup(stage)
+    for batch in datamodule.train_dataloader():
+        assert batch["clip"].shape == (4, 1, 32, 32, 3)
+        made = [
+            bool(label == 1 and datamodule.records[row].label == 0)
+            for label, row in zip(batch["label"], batch["video_index"].tolist(), strict=True)
+        ]
+        # One frame cannot be wrong in time: what is made of it is blended, so it has a mask.
+        assert [bool(mask.any()) for mask in batch["blend_mask"]] == made
+    refs = datamodule.clip_refs("test")
+    rows = {ref.video_index for ref in refs}
+    by_video = [[ref.positions for ref in refs if ref.video_index == row] for row in rows]
+    length = len(datamodule.store.reader(datamodule.records[refs[0].video_index].tracks[0]))
+    even = np.linspace(0, length - 1, 5).round().astype(int).tolist()
+    assert len(by_video) == 4
+    assert all(found == [(frame,) for frame in even] for found in by_video)
+    again = _make(root, seed=5, **options)
+    again.setup("test")
+    assert again.clip_refs("test") == refs
 
 
 def _rewrite(tmp_path: Path, change: Any) -> Path:

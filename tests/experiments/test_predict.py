@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ def by_hand(video: Path, run: Path, work: Path) -> list[NDArray[np.float64]]:
         reader.close()
         scores.append(np.array(probs))
     return scores
+
+
+def test_a_method_of_single_frames_scores_each_frame(video: Path, tmp_path: Path) -> None:
+    case = next(case for case in METHOD_CASES if case.name == "xception")
+    case = replace(case, num_frames=1, tiny={**case.tiny, "video_rule": "max"})
+    give_faces(video, {LEFT: range(8)})
+    report = score(video, write_run(tmp_path / "run", case), tmp_path / "out")
+    (found,) = report["tracks"]
+    clips = [clip["score"] for clip in found["clips"]]
+    assert [clip["first_frame"] for clip in found["clips"]] == list(range(8))
+    assert found["frames"]["score"] == clips
+    assert report["video_score"] == found["score"] == max(clips)
+    assert report["settings"]["video_rule"] == "max"
 
 
 def test_stride_1_is_the_mean_over_all_windows(video: Path, run: Path, tmp_path: Path) -> None:

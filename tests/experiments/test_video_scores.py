@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from experiments.video_scores import (
     segments,
     video_score,
 )
+from lightning_modules.pooling import Pooling
 
 
 def track(number: int, frames: list[int], scores: list[float], clips: list[float]) -> TrackScore:
@@ -46,6 +49,16 @@ def test_the_video_score_weighs_clips_not_tracks() -> None:
     short = track(1, [0], [1.0], [1.0])
     assert long.score == pytest.approx(0.2)
     assert video_score([long, short]) == pytest.approx(0.4)
+
+
+def test_scores_are_pooled_by_the_rule_of_the_method() -> None:
+    pool = Pooling("top_k", 2).probability
+    tracks = [
+        replace(track(0, [0, 1], [0.1] * 2, [0.0, 0.2, 0.4]), pool=pool),
+        replace(track(1, [0], [1.0], [1.0]), pool=pool),
+    ]
+    assert [t.score for t in tracks] == pytest.approx([0.3, 1.0])
+    assert video_score(tracks) == pytest.approx(0.7)
 
 
 def test_without_clips_there_is_no_score() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules import FTCN, I3D, ForgeryModule
+from lightning_modules import FTCN, I3D, ForgeryModule, FrameAverage
 
 
 @dataclass(frozen=True)
@@ -50,4 +50,18 @@ METHOD_CASES = [
     MethodCase("ftcn_tt", FTCN),
     MethodCase("i3d", I3D),
     MethodCase("altfreezing", I3D),
+    MethodCase("xception", FrameAverage, {"weights": "none"}),
+    MethodCase(
+        "efficientnet_b4",
+        FrameAverage,
+        {"encoder": "tf_efficientnet_b4.aa_in1k", "weights": "none"},
+    ),
+    MethodCase(
+        "clip_linear",
+        FrameAverage,
+        {"library": "open_clip", "encoder": "ViT-S-32-alt", "weights": "none"},
+    ),
 ]
+
+#: The first experiment of each network; another with the same one adds nothing to tests of it.
+NETWORK_CASES = list({(c.method, str(c.tiny)): c for c in reversed(METHOD_CASES)}.values())[::-1]
