@@ -45,9 +45,10 @@ class Window(NamedTuple):
 
 
 class _Sketch(NamedTuple):
-    """What is kept of a track: its frames, and landmarks of every `_STEP`th."""
+    """What is kept of a track: frames, how many in a row, landmarks of every `_STEP`th."""
 
     frame_index: NDArray[np.int64]
+    longest_run: int
     points68: NDArray[np.float32]
 
 
@@ -69,8 +70,7 @@ class Footage:
 
     def longest_run(self, row: int) -> int:
         """Count the consecutive frames that a video has at most."""
-        tracks = self.records[row].tracks
-        return max(_longest(self.cutter.frame_index(track)) for track in tracks)
+        return max(self._sketch(track).longest_run for track in self.records[row].tracks)
 
     def draw(self, row: int, num_frames: int, rng: np.random.Generator) -> Window:
         """Draw a window of a video.
@@ -87,14 +87,14 @@ class Footage:
             DataError: If a track is missing or damaged.
         """
         tracks = self.records[row].tracks
-        frames = [self._sketch(track).frame_index for track in tracks]
-        long = [_longest(index) >= num_frames for index in frames]
+        sketches = [self._sketch(track) for track in tracks]
+        long = [sketch.longest_run >= num_frames for sketch in sketches]
         counts = [
-            num_windows(index, num_frames) if fits or not any(long) else 0
-            for index, fits in zip(frames, long, strict=True)
+            num_windows(sketch.frame_index, num_frames) if fits or not any(long) else 0
+            for sketch, fits in zip(sketches, long, strict=True)
         ]
         k, window = random_window(counts, rng)
-        positions = window_positions(frames[k], num_frames, window)
+        positions = window_positions(sketches[k].frame_index, num_frames, window)
         return Window(ClipPlace(row, tracks[k], positions), sum(counts[:k]) + window)
 
     def others(
@@ -154,7 +154,8 @@ class Footage:
         sketch = self._sketches.get(track)
         if sketch is None:
             faces = self.cutter.store.reader(track).track
-            sketch = _Sketch(faces.frame_index, faces.points68[::_STEP].copy())
+            longest = max(map(len, consecutive_runs(faces.frame_index)))
+            sketch = _Sketch(faces.frame_index, longest, faces.points68[::_STEP].copy())
             self._sketches[track] = sketch
             while len(self._sketches) > _KEPT_TRACKS:
                 self._sketches.popitem(last=False)
@@ -178,7 +179,3 @@ def shape_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> floa
     size = float(np.vdot(a, a).real * np.vdot(b, b).real)
     likeness = abs(np.vdot(a, b)) ** 2 / size if size else 0.0
     return float(np.sqrt(max(0.0, 1 - likeness)))
-
-
-def _longest(frame_index: NDArray[np.int64]) -> int:
-    return max(map(len, consecutive_runs(frame_index)))
