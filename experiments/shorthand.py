@@ -189,10 +189,13 @@ def _config_files(typed: Shorthand) -> list[Path]:
         typed.notes.append(f"no experiment given: {DEFAULT_EXPERIMENT}")
         options["exp"] = DEFAULT_EXPERIMENT
     options.setdefault("data", DEFAULT_DATA if "root" not in options else "folder")
+    own = CONFIGS / "data" / options["data"] / f"{options['exp']}.yaml"
     return [
         CONFIGS / "_base.yaml",
         _named_config("experiment", options["exp"]),
         _named_config("data", options["data"]),
+        # What one experiment needs otherwise on these data.
+        *([own] if own.is_file() else []),
     ]
 
 

@@ -40,6 +40,19 @@ def test_expansions(words: list[str], expected: list[str]) -> None:
     assert arguments(*words)[7:] == expected
 
 
+def test_an_experiment_may_need_data_otherwise() -> None:
+    names = ("_base.yaml", "xception.yaml", "data/demo.yaml", "data/demo/xception.yaml")
+    assert arguments("fit", "--exp", "xception")[2::2] == [str(CONFIGS / name) for name in names]
+    own = CONFIGS / names[-1]
+    assert str(own) not in arguments("fit", "--exp", "xception", "--root", "store")
+
+
+def test_weights_may_be_a_name() -> None:
+    for name in ("imagenet", "none", "openai"):
+        args = arguments("fit", "--exp", "xception", "--weights", name)
+        assert args[-2:] == ["--model.init_args.weights", name]
+
+
 def test_a_root_alone_means_the_folder_data(tmp_path: Path) -> None:
     args = arguments("fit", "-d", str(tmp_path))
     assert str(CONFIGS / "data" / "folder.yaml") in args
