@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.errors import UsageError
 from experiments.run_folder import run_folder
 from experiments.shorthand import USAGE, Shorthand, expand, parse_shorthand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Exit code for a user's mistake, as argparse has it.
 USAGE_EXIT = 2
@@ -75,12 +80,22 @@ def _run(typed: Shorthand, arguments: list[str]) -> int:
         *(DataError, WeightsError, UsageError, LedgerError),
         *(MisconfigurationException, FloatingPointError, OSError),
     )
-    folder = run_folder(typed)
     try:
-        run_stage(typed, arguments, folder)
+        with _new_folder(run_folder(typed)) as folder:
+            run_stage(typed, arguments, folder)
     except mendable as error:
         return fail(error)
     return 0
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    try:
+        yield folder
+    finally:
+        # The empty folder of a mistyped command would look like a run.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _check_packages() -> None:

@@ -12,7 +12,8 @@ import torch
 from experiments.cli import _available_precision
 from experiments.evaluate import main as evaluate
 from experiments.run import main
-from experiments.run_folder import ENVIRONMENT
+from experiments.run_folder import ENVIRONMENT, run_folder
+from experiments.shorthand import parse_shorthand
 from tests.support.stores import write_store
 
 SMALL = (
@@ -90,6 +91,26 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_wrong_key_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = said(["fit", "--root", str(store), "--model.init_args.widht=3"], capsys)
     assert "widht" in error
+
+
+def test_a_mistake_leaves_no_folder(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said(["fit", "--root", str(store), "--model.init_args.widht=3"], capsys)
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_runs_started_in_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = set()
+    for _ in range(3):
+        monkeypatch.delenv(ENVIRONMENT, raising=False)
+        folders.add(run_folder(parse_shorthand(["fit"])))
+    assert len(folders) == 3
+    assert folders == set((tmp_path / "runs").iterdir())
 
 
 def test_a_wrong_key_in_a_yaml_is_named(
