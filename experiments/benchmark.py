@@ -1,9 +1,10 @@
 """Measure speed and memory: `python -m experiments.benchmark WHAT`.
 
 A method's name measures its network against the one as released, `freezing` what alternate
-freezing saves, `data` the loading of clips against a loader of frame folders, `storage` the forms
-of stored crops, `memory` whether loading leaks, `prepare` the preparation of videos. Everything is
-compared in one run, and reported as ratios.
+freezing saves, `effect` what it and made fakes change in accuracy, `data` the loading of clips
+against a loader of frame folders, `storage` the forms of stored crops, `memory` whether loading
+leaks, `prepare` the preparation of videos. Everything is compared in one run, and reported as
+ratios.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "ftcn_tt": "experiments.benchmarks.network",
     "i3d": "experiments.benchmarks.network",
     "freezing": "experiments.benchmarks.freezing",
+    "effect": "experiments.benchmarks.effect",
     "data": "experiments.benchmarks.loading",
     "storage": "experiments.benchmarks.storage",
     "memory": "experiments.benchmarks.memory",
