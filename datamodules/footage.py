@@ -171,11 +171,13 @@ def shape_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> floa
         other: The same number of landmarks.
 
     Returns:
-        Root mean square distance after one similarity transform for all N frames, in units of
-        the face's own spread: 0 alike, 1 nothing in common.
+        Root mean square distance after one similarity transform for all N frames, of the frame
+        where it is largest (there a pasted face would slip), in units of the face's own spread.
     """
-    a, b = (points.astype(np.float64).reshape(-1, 2) @ (1, 1j) for points in (one, other))
+    a, b = (points.astype(np.float64) @ (1, 1j) for points in (one, other))
     a, b = a - a.mean(), b - b.mean()
-    size = float(np.vdot(a, a).real * np.vdot(b, b).real)
-    likeness = abs(np.vdot(a, b)) ** 2 / size if size else 0.0
-    return float(np.sqrt(max(0.0, 1 - likeness)))
+    sizes = np.vdot(a, a).real, np.vdot(b, b).real
+    if min(sizes) == 0:
+        return 1.0
+    apart = np.abs(b - np.vdot(a, b) / sizes[0] * a) ** 2
+    return float(np.sqrt(apart.mean(axis=1).max() * b.size / sizes[1]))

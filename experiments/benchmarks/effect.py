@@ -38,7 +38,7 @@ SETTING = (
     *("--data", "demo", "--wandb", "off"),
     "--data.init_args.num_identities=200",
     "--data.init_args.videos_per_identity=1",
-    "--data.init_args.temporal_strength=4",
+    "--data.init_args.temporal_strength=7",
     "--data.init_args.spatial_strength=1",
     "--data.init_args.eval_clips_per_video=2",
     "--trainer.max_epochs=12",

@@ -154,6 +154,13 @@ def test_shapes_compare_wherever_they_are() -> None:
     assert shape_distance(clip, np.zeros_like(clip)) == 1
 
 
+def test_a_face_that_slips_in_one_frame_is_far() -> None:
+    clip = np.random.default_rng(0).normal(size=(8, 68, 2)).astype(np.float32)
+    slips = clip.copy()
+    slips[5] += 0.5  # along both axes half a radius; in the mean of all frames a sixth
+    assert 0.4 < shape_distance(slips, clip) < 0.5
+
+
 def test_a_face_is_laid_onto_the_five_points_of_the_clip(tmp_path: Path) -> None:
     """The other face is white where its five points are: they arrive at those of the clip."""
     real_store(tmp_path, num_real=2)
