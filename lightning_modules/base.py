@@ -17,7 +17,7 @@ from lightning_modules.normalisation import IMAGENET, Normalisation
 from lightning_modules.pooling import MEAN, Pooling
 from lightning_modules.schedules import LRSchedule
 from weights.errors import WeightsError
-from weights.loading import load_weights
+from weights.loading import LoadReport, load_weights, require_constants
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -128,14 +128,14 @@ class ForgeryModule(LightningModule):
             # A fit does not call train(): what is built in training mode would keep it.
             module.requires_grad_(False).eval()
 
-    def load_pretrained(self, weights: str) -> list[str]:
+    def load_pretrained(self, weights: str) -> LoadReport:
         """Load what training starts from.
 
         Args:
             weights: As given to the constructor.
 
         Returns:
-            Keys of a file that were left out.
+            What of a file was left out, and what stayed as initialised.
 
         Raises:
             WeightsError: If they cannot be had or do not fit.
@@ -147,9 +147,9 @@ class ForgeryModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Load weights the first time, and make one metric for each test set."""
         if self.weights is not None:
-            left_out = self.load_pretrained(self.weights)
-            if left_out:
-                rank_zero_info(f"{self.weights}: loaded, but left out {', '.join(left_out)}")
+            report = self.load_pretrained(self.weights)
+            if report.text:
+                rank_zero_info(f"{self.weights}: loaded ({report.text})")
             # A test after a fit sets up again, and must not undo the training.
             self.weights = None
         if self.freeze_backbone:
@@ -248,6 +248,7 @@ class ForgeryModule(LightningModule):
                 f"the checkpoint does not fit this {method}: {len(wrong)} tensors differ, "
                 f"first {wrong[0]}; was it trained with other model options?"
             )
+        require_constants(self, checkpoint["state_dict"], "the checkpoint")
 
     def _lr_scale(self) -> float:
         if self.lr_clips is None:

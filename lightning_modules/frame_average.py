@@ -14,7 +14,7 @@ from lightning_modules.normalisation import CLIP, HALF, IMAGENET, Normalisation
 from lightning_modules.outputs import FrameScores
 from lightning_modules.pooling import Rule
 from lightning_modules.schedules import LRSchedule
-from weights.loading import is_checkpoint_of, load_weights
+from weights.loading import LoadReport, is_checkpoint_of, load_weights
 from weights.pretrained import fetching, open_clip_options, quietly, timm_options
 
 _NAMED = {"imagenet": IMAGENET, "half": HALF, "clip": CLIP}
@@ -111,7 +111,7 @@ class FrameAverage(FrameMethod):
             for norm in self._layer_norms():
                 norm.requires_grad_(True)
 
-    def load_pretrained(self, weights: str) -> list[str]:
+    def load_pretrained(self, weights: str) -> LoadReport:
         """Load weights of the encoder, or a checkpoint of the whole.
 
         Args:
@@ -128,7 +128,7 @@ class FrameAverage(FrameMethod):
         with fetching(self.encoder, weights):
             loaded = ImageEncoder(self.library, self.encoder, self.image_size, **loading)
         self.network.encoder.load_state_dict(loaded.state_dict())
-        return []
+        return LoadReport()
 
     def _layer_norms(self) -> list[nn.Module]:
         return [m for m in self.network.encoder.modules() if isinstance(m, nn.LayerNorm)]

@@ -7,9 +7,9 @@ The first prints a certificate and exits with 0 if everything passed, with 1 oth
 loads a checkpoint in the official layout strictly and prints one logit (log-odds of fake) a line,
 nothing else. Users' mistakes give one line on standard error and exit code 2.
 
-Limits: float32 within 1e-4, float64 within 1e-8 of each statistic and logit, relative to the
-golden number where that is larger than 1; a training step within 1e-4 relative (gradient norms
-in float32: see `parity.GRADIENT_LIMIT_FLOAT32`). The stages of a float32 training step of
+Limits: float32 within 1e-4, float64 within 1e-8 (hff: 1e-9) of each statistic and logit, relative
+to the golden number where that is larger than 1; a training step within 1e-4 relative (gradient
+norms in float32: see `parity.GRADIENT_LIMIT_FLOAT32`). The stages of a float32 training step of
 `altfreezing` have 5e-4: its last norms are over 32 values each, which amplifies how convolutions
 round their sums. Ours are off by up to 2.0e-4, plain `nn.Conv3d` by 1.0e-4 to 1.9e-4 (without and
 with oneDNN); only sums in float64, rounded after every layer, come to 2.3e-5.
@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from weights import golden_numbers as gold
+from weights.certify_hff import certify_hff
 from weights.convert import LAYOUTS, recognise
 from weights.errors import WeightsError
 from weights.loading import load_official, read_state_dict
@@ -57,21 +58,28 @@ class Method:
         network: `module:Class`. A word that is imported when it is needed, because `weights`
             stands below the methods and must not import them; this program alone, which nobody
             imports, has to know both sides.
+        clip_arguments: Constructor arguments that follow from the clips' shape.
+        logit: Takes the log-odds of fake, (B,), from the network's output.
+        axes: Of what the network scores.
+        layouts: Names of the layouts its files may have, if there are others than its own.
+        certificate: Recomputes golden numbers of another form than the fields below describe;
+            takes whether to be quick.
         golden: Name of the file in `weights/golden/`.
         structures: Name, constructor arguments, and where in the file its numbers are (None: at
             the top).
-        clip_arguments: Constructor arguments that follow from the clips' shape.
         taps: Where the golden stages are seen in the network.
-        logit: Takes the log-odds of fake, (B,), from the network's output.
         stage_limit_float32: Largest difference of a stage of a training step in float32.
     """
 
     network: str
-    golden: str
-    structures: tuple[tuple[str, dict[str, Any], str | None], ...]
     clip_arguments: Callable[[tuple[int, ...]], dict[str, Any]]
-    taps: tuple[Tap, ...]
     logit: Callable[[Any], Tensor]
+    axes: tuple[str, ...] = ("B", "3", "T", "H", "W")
+    layouts: tuple[str, ...] = ()
+    certificate: Callable[[bool], list[Finding]] | None = None
+    golden: str = ""
+    structures: tuple[tuple[str, dict[str, Any], str | None], ...] = ()
+    taps: tuple[Tap, ...] = ()
     stage_limit_float32: float = TRAINING_LIMIT
 
     def build(self, clip_shape: tuple[int, ...], arguments: Mapping[str, Any]) -> nn.Module:
@@ -129,6 +137,14 @@ METHODS = {
         # Norms over 32 values each amplify rounding: plain `nn.Conv3d` is off by 1.9e-4 as well.
         stage_limit_float32=5e-4,
     ),
+    "hff": Method(
+        network="lightning_modules.backbones.hff:HFFNetwork",
+        clip_arguments=lambda shape: {"image_size": shape[-1]},
+        logit=lambda output: output[0][:, 1] - output[0][:, 0],
+        axes=("N", "3", "H", "W"),
+        layouts=("hff", "hff_bench"),
+        certificate=certify_hff,
+    ),
 }
 
 
@@ -151,7 +167,8 @@ def score_clips(
     Args:
         name: The method.
         weights_path: The checkpoint.
-        clips_path: Normalised clips, shape (B, 3, T, H, W), as `numpy.save` writes them.
+        clips_path: Normalised clips, shape (B, 3, T, H, W), as `numpy.save` writes them; for a
+            network of images they are (N, 3, H, W).
         dtype: What to compute in.
 
     Returns:
@@ -160,12 +177,13 @@ def score_clips(
     Raises:
         WeightsError: If a file cannot be read or does not fit.
     """
-    method, layout = find_method(name), LAYOUTS[name]
+    method = find_method(name)
     state = read_state_dict(weights_path)
-    other = recognise(state)
-    if other not in (name, None):
-        raise WeightsError(f"{weights_path} looks like official {other} weights, not {name}.")
-    clips = _read_clips(clips_path)
+    found = recognise(state)
+    if found not in (*method.layouts, name, None):
+        raise WeightsError(f"{weights_path} looks like official {found} weights, not {name}.")
+    layout = LAYOUTS[found or name]
+    clips = _read_clips(clips_path, method.axes)
     arguments = layout.structure({key: tuple(value.shape) for key, value in state.items()})
     try:
         network = method.build(tuple(clips.shape), arguments)
@@ -178,16 +196,16 @@ def score_clips(
     return [logit.item() for logit in logits]
 
 
-def _read_clips(path: Path) -> Tensor:
+def _read_clips(path: Path, axes: tuple[str, ...]) -> Tensor:
     try:
         clips = np.load(path, allow_pickle=False)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, EOFError):
         raise WeightsError(f"{path} is no .npy file of numbers, or is cut off") from None
-    if not isinstance(clips, np.ndarray) or clips.ndim != 5 or clips.dtype.kind != "f":
+    if not isinstance(clips, np.ndarray) or clips.ndim != len(axes) or clips.dtype.kind != "f":
         kind = f"{clips.dtype} {clips.shape}" if isinstance(clips, np.ndarray) else "an archive"
-        raise WeightsError(f"{path} must hold float clips (B, 3, T, H, W), not {kind}.")
+        raise WeightsError(f"{path} must hold float clips ({', '.join(axes)}), not {kind}.")
     # torch takes neither foreign byte orders nor extended precision.
     clips = clips.astype(np.float64 if clips.dtype.itemsize > 4 else np.float32)
     if not len(clips) or not np.isfinite(clips).all():
@@ -206,6 +224,12 @@ def certify(name: str, *, quick: bool = False) -> list[Finding]:
         Everything that was compared.
     """
     method = find_method(name)
+    if method.certificate is not None:
+        return method.certificate(quick)
+    return _certify_stages(name, method, quick)
+
+
+def _certify_stages(name: str, method: Method, quick: bool) -> list[Finding]:
     golden = gold.read_golden(method.golden)
     findings: list[Finding] = []
     for structure, arguments, place in method.structures:
@@ -274,7 +298,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("method", help=f"one of {', '.join(METHODS)}")
     parser.add_argument("--weights", type=Path, help="checkpoint in the official layout")
-    parser.add_argument("--clips", type=Path, help="normalised clips (B, 3, T, H, W), float .npy")
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        help="normalised clips (B, 3, T, H, W), or frames (N, 3, H, W) for hff; float .npy",
+    )
     parser.add_argument("--double", action="store_true", help="compute in float64")
     parser.add_argument("--quick", action="store_true", help="leave out the official clip size")
     options = parser.parse_args(arguments)

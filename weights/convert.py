@@ -7,8 +7,8 @@ Pure: names and shapes only, no file is opened. A method with published weights 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,6 +29,10 @@ class Layout:
         dead_prefixes: Official keys that an official file may have in spite of not using them.
         other_task: Official keys of the classifier in files that were trained for another task;
             of another shape than ours they are left out, and ours stays as initialised.
+        fresh: Patterns of keys of ours that such files do not have; they stay as initialised.
+        options: Options the weights were trained with and that no shape tells, by name; the
+            network's own must be the same.
+        adapt: Brings the tensors of a file into the layout's shapes.
     """
 
     method: str
@@ -36,6 +40,24 @@ class Layout:
     structure: Callable[[Shapes], dict[str, Any]]
     dead_prefixes: tuple[str, ...] = ()
     other_task: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+
+    def sources(self, keys: Iterable[str]) -> dict[str, str]:
+        """Find the official key behind each key of ours, except those that stay fresh.
+
+        Args:
+            keys: Of our network.
+
+        Raises:
+            KeyError: If no rule knows a key.
+        """
+        return {
+            key: self.official_key(key)
+            for key in keys
+            if not any(re.fullmatch(pattern, key) for pattern in self.fresh)
+        }
 
     def official_key(self, key: str) -> str:
         """Translate a key of our network.
@@ -59,8 +81,10 @@ MARKERS = {
     "ftcn_tt": r"resnet\.head\.time_T\..+",
     "altfreezing": r"resnet\.head\.projection\..+",
     "kinetics_i3d": r"s1\.pathway0_stem\.conv\.weight",
-    "hff": r"(xception|backbone)_(rgb|srm)\..+",
+    "hff": r"xception_(rgb|srm)\..+",
+    "hff_bench": r"backbone_(rgb|srm)\..+",
     "sta": r"backbone\.transformer\.resblocks\.\d+\.Adapter\..+",
+    "xception": r"block12\.rep\.4\.pointwise\.weight",
 }
 
 
@@ -170,6 +194,63 @@ def _i3d_structure(shapes: Shapes) -> dict[str, Any]:
     return {"width": max(widths, key=widths.count)}
 
 
+# HFF: official repository at commit bcdb903; DeepfakeBench's SRM detector at commit 8a4a7bf; the
+# ImageNet Xception (cadene's file and timm's), from which both streams start.
+
+_CROSS = r"cross(\d)\."
+
+HFF_RENAMES: tuple[Rename, ...] = (
+    (r"rgb\.(.+)", r"xception_rgb.model.\1"),
+    (r"high\.(.+)", r"xception_srm.model.\1"),
+    (r"classifier\.(.+)", r"xception_rgb.model.last_linear.1.\1"),
+    (r"residual\.kernel", "srm_conv0.kernel"),
+    (r"inject(\d)\.kernel", r"srm_conv\1.kernel"),
+    (r"inject(\d)\.mix\.(.+)", r"srm_conv\1.out_conv.\2"),
+    (r"guide\.(srm|conv)\.(.+)", r"srm_sa.\1.\2"),
+    (r"guide\.attention\.(.+)", r"srm_sa.pa.\1"),
+    (r"guided\.(.+)", r"srm_sa_post.\1"),
+    (_CROSS + r"(gamma\d|linear\d\..+)", r"dual_cma\1.\2"),
+    (_CROSS + r"key_shared\.(.+)", r"dual_cma\1.key_conv_share.\2"),
+    (_CROSS + r"(key|value)(\d)\.(.+)", r"dual_cma\1.\2_conv\3.\4"),
+    (r"fusion\.mix\.(.+)", r"fusion.convblk.\1"),
+    (r"fusion\.attention\.mlp\.(.+)", r"fusion.ca.sharedMLP.\1"),
+)
+
+
+def _bench_key(official: str) -> str:
+    """Translate an official key of HFF to DeepfakeBench's."""
+    for ours, theirs in (("xception_", "backbone_"), (".model.", "."), ("linear.1.", "linear.")):
+        official = official.replace(ours, theirs)
+    return official
+
+
+HFF_BENCH_RENAMES = tuple((ours, _bench_key(key)) for ours, key in HFF_RENAMES)
+
+
+def _hff_structure(shapes: Shapes) -> dict[str, Any]:
+    """Read the width off an official HFF state dict; three witnesses, as for FTCN+TT."""
+    widths = [32] + [
+        shapes[key][0] // factor
+        for key, factor in (
+            ("srm_conv1.out_conv.1.weight", 1),
+            ("srm_sa_post.0.weight", 2),
+            ("fusion.convblk.1.weight", 64),
+        )
+        if shapes.get(key)
+    ]
+    return {"width": max(widths, key=widths.count)}
+
+
+def _unsqueeze_pointwise(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the 1 x 1 kernels of cadene's file, which are matrices, their two axes of space."""
+    return {
+        key: value[..., None, None]
+        if key.endswith("pointwise.weight") and value.ndim == 2
+        else value
+        for key, value in state.items()
+    }
+
+
 LAYOUTS = {
     "ftcn_tt": Layout(
         method="ftcn_tt",
@@ -186,5 +267,32 @@ LAYOUTS = {
         renames=KINETICS_I3D_RENAMES,
         structure=lambda shapes: _i3d_structure({f"resnet.{k}": v for k, v in shapes.items()}),
         other_task=("head.projection.weight", "head.projection.bias"),
+    ),
+    "hff": Layout(
+        method="hff",
+        renames=HFF_RENAMES,
+        structure=_hff_structure,
+        dead_prefixes=("xception_srm.model.last_linear.",),
+        options={"srm_layout": "official", "fusion": "residual", "head": "linear"},
+    ),
+    "hff_bench": Layout(
+        method="hff_bench",
+        renames=HFF_BENCH_RENAMES,
+        structure=lambda shapes: {**_hff_structure(shapes), "fusion": "multiply"},
+        dead_prefixes=(
+            "backbone_srm.last_linear.",
+            "backbone_rgb.adjust_channel.",
+            "backbone_srm.adjust_channel.",
+            "blur.weight",
+        ),
+        options={"srm_layout": "official", "fusion": "multiply", "head": "linear"},
+    ),
+    "xception": Layout(
+        method="xception",
+        renames=((r"(?:rgb|high)\.(.+)", r"\1"),),
+        structure=lambda shapes: {"width": shapes.get("conv1.weight", (32,))[0]},
+        dead_prefixes=("fc.", "last_linear."),
+        fresh=(r"(residual|inject\d|guided?|cross\d|fusion|classifier)\..+",),
+        adapt=_unsqueeze_pointwise,
     ),
 }

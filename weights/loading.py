@@ -6,7 +6,7 @@ import pickle
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -31,6 +31,30 @@ _DAMAGES = (
 
 #: Names listed for each kind of difference before "and N more".
 NAMES_SHOWN = 3
+
+#: [ours] Largest difference of a constant, wide enough for files in half precision.
+CONSTANT_ROUNDING = 2e-3
+
+
+class LoadReport(NamedTuple):
+    """What did not pass from a file to a network, and why that is right.
+
+    Attributes:
+        left_out: Keys of the file: the official network does not use them either, or they
+            classify another task's classes.
+        fresh: Keys of ours that such a file does not have; they stayed as initialised.
+    """
+
+    left_out: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Say it in a line; empty if all of the file went in and filled the network."""
+        # A part of the network may have hundreds of keys.
+        parts = list(dict.fromkeys(key.partition(".")[0] for key in self.fresh))
+        halves = [("left out", self.left_out), ("as initialised", parts)]
+        return "; ".join(f"{name}: {', '.join(keys)}" for name, keys in halves if keys)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -67,7 +91,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(module: nn.Module, path: str | Path) -> list[str]:
+def load_weights(module: nn.Module, path: str | Path) -> LoadReport:
     """Load a file into a method, strictly: all keys, all shapes, nothing left over.
 
     Args:
@@ -75,7 +99,7 @@ def load_weights(module: nn.Module, path: str | Path) -> list[str]:
         path: Weights in an official layout, or a checkpoint of this suite.
 
     Returns:
-        Keys of the file that were left out; see `load_official`.
+        What was left out and what stayed as initialised; see `load_official`.
 
     Raises:
         WeightsError: If the file does not fit; one line that says how, by name.
@@ -83,14 +107,12 @@ def load_weights(module: nn.Module, path: str | Path) -> list[str]:
     network = getattr(module, "network", module)
     state = read_state_dict(path)
     method = recognise(state)
-    if method is None:
+    if method is None or state.keys() == network.state_dict().keys():
         load_own(network, state, source=str(path))
-        return []
+        return LoadReport()
     if method in LAYOUTS:
         return load_official(network, state, LAYOUTS[method], source=str(path))
-    raise WeightsError(
-        f"{path} looks like official {method} weights, which {type(network).__name__} cannot take."
-    )
+    raise _cannot_take(network, method, str(path))
 
 
 def is_checkpoint_of(network: nn.Module, path: str | Path) -> bool:
@@ -119,12 +141,13 @@ def load_own(network: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     """
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     _require_same(expected, state, source, type(network).__name__)
+    require_constants(network, state, source)
     network.load_state_dict(dict(state))
 
 
 def load_official(
     network: nn.Module, state: Mapping[str, Tensor], layout: Layout, source: str
-) -> list[str]:
+) -> LoadReport:
     """Load a state dict in an official layout, strictly.
 
     Args:
@@ -134,23 +157,23 @@ def load_official(
         source: What to call it in an error.
 
     Returns:
-        Keys of the file that were left out: the official network does not use them either, or
-        they classify another task's classes (then the network keeps its own classifier).
+        Keys of the file that were left out (the official network does not use them either, or
+        they classify another task's classes), and keys of ours that stayed as initialised.
 
     Raises:
-        WeightsError: If a key is missing, extra, or of another shape.
+        WeightsError: If a key is missing, extra, or of another shape, or the weights were trained
+            with other options than the network's.
     """
     own = network.state_dict()
     try:
-        official = {layout.official_key(key): key for key in own}
+        sources = layout.sources(own)
     except KeyError:
-        raise WeightsError(
-            f"{source} looks like official {layout.method} weights, which "
-            f"{type(network).__name__} cannot take."
-        ) from None
-    expected = {key: tuple(own[name].shape) for key, name in official.items()}
+        raise _cannot_take(network, layout.method, source) from None
+    _require_options(network, layout, source)
+    state = layout.adapt(state)
+    expected = {key: tuple(own[ours].shape) for ours, key in sources.items()}
     left_out = [
-        key for key in state if key not in official and key.startswith(layout.dead_prefixes)
+        key for key in state if key not in expected and key.startswith(layout.dead_prefixes)
     ]
     foreign = [k for k in layout.other_task if k in state and tuple(state[k].shape) != expected[k]]
     if foreign:
@@ -159,8 +182,54 @@ def load_official(
         expected = {key: shape for key, shape in expected.items() if key not in layout.other_task}
     alive = {key: value for key, value in state.items() if key not in left_out}
     _require_same(expected, alive, source, layout.method)
-    network.load_state_dict(own | {official[key]: value for key, value in alive.items()})
-    return left_out
+    loaded = {ours: alive[key] for ours, key in sources.items() if key in alive}
+    require_constants(network, loaded, source)
+    network.load_state_dict(own | loaded)
+    return LoadReport(tuple(left_out), tuple(key for key in own if key not in loaded))
+
+
+def require_constants(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights whose constants are others than those the network was built with.
+
+    Args:
+        module: Its parts name their constants in an attribute `constants`: buffers that never
+            change, such as fixed filters.
+        state: Tensors by key of ours.
+        source: What to call it in an error.
+
+    Raises:
+        WeightsError: If a constant differs by more than rounding.
+    """
+    for name, part in module.named_modules():
+        for constant in getattr(part, "constants", ()):
+            key = f"{name}.{constant}".lstrip(".")
+            mine = part.get_buffer(constant)
+            given = state.get(key)
+            if given is not None and not torch.allclose(
+                given.to(mine), mine, rtol=0, atol=CONSTANT_ROUNDING
+            ):
+                raise WeightsError(
+                    f"{source}: {key}, which is never trained, holds other values than this "
+                    f"{type(module).__name__} was built with; set the option that made them "
+                    "(srm_layout) alike, or take an undamaged file."
+                )
+
+
+def _require_options(network: nn.Module, layout: Layout, source: str) -> None:
+    own: Mapping[str, str] = getattr(network, "options", {})
+    for name, value in layout.options.items():
+        if own.get(name) != value:
+            raise WeightsError(
+                f"{source} holds {layout.method} weights, which are for {name}: {value}, and this "
+                f"network has {name}: {own.get(name)}; set model.init_args.{name} to {value}."
+            )
+
+
+def _cannot_take(network: nn.Module, method: str, source: str) -> WeightsError:
+    return WeightsError(
+        f"{source} looks like official {method} weights, which {type(network).__name__} "
+        "cannot take."
+    )
 
 
 def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lightning_modules.backbones.ftcn import FTCNNetwork
+from lightning_modules.backbones.hff import HFFNetwork
 from lightning_modules.backbones.i3d import I3DNetwork
-from weights.convert import LAYOUTS, MARKERS, recognise
+from weights.convert import LAYOUTS, MARKERS, _bench_key, recognise
 from weights.golden_numbers import read_golden
 
 LAYOUT = LAYOUTS["ftcn_tt"]
@@ -24,6 +25,65 @@ def i3d_shapes() -> dict[str, tuple[int, ...]]:
 def kinetics_shapes() -> dict[str, tuple[int, ...]]:
     shapes = {key.removeprefix("resnet."): shape for key, shape in i3d_shapes().items()}
     return shapes | {"head.projection.weight": (400, 2048), "head.projection.bias": (400,)}
+
+
+def hff_shapes() -> dict[str, tuple[int, ...]]:
+    shapes = read_golden("hff_two_stream.json")["state_dict_shapes"]
+    return {key: tuple(shape) for key, shape in shapes.items()}
+
+
+def bench_shapes() -> dict[str, tuple[int, ...]]:
+    """DeepfakeBench's 641 entries."""
+    shapes = {_bench_key(key): shape for key, shape in hff_shapes().items()}
+    for stream in ("backbone_rgb", "backbone_srm"):
+        shapes |= {f"{stream}.adjust_channel.0.{name}": (512,) for name in ("weight", "bias")}
+        norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+        shapes |= {f"{stream}.adjust_channel.1.{name}": (512,) for name in norm}
+    return shapes | {"blur.weight": (3, 1, 3, 3)}
+
+
+def xception_shapes() -> dict[str, tuple[int, ...]]:
+    """The ImageNet Xception of timm, less its classifier's shapes."""
+    prefix = "xception_rgb.model."
+    trunk = {k.removeprefix(prefix): s for k, s in hff_shapes().items() if k.startswith(prefix)}
+    trunk = {key: shape for key, shape in trunk.items() if not key.startswith("last_linear")}
+    return trunk | {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
+
+
+def test_our_624_keys_of_hff_are_the_official_ones_renamed() -> None:
+    with torch.device("meta"):
+        state = HFFNetwork().state_dict()
+    for name, shapes in (("hff", hff_shapes()), ("hff_bench", bench_shapes())):
+        layout = LAYOUTS[name]
+        renamed = {layout.official_key(key): tuple(value.shape) for key, value in state.items()}
+        dead = {key for key in shapes if key.startswith(layout.dead_prefixes)}
+        assert len(renamed) == 624
+        assert renamed == {key: shape for key, shape in shapes.items() if key not in dead}
+    assert len(bench_shapes()) == 641
+
+
+def test_both_streams_take_the_imagenet_xception() -> None:
+    with torch.device("meta"):
+        state = HFFNetwork().state_dict()
+    layout = LAYOUTS["xception"]
+    sources = layout.sources(state)
+    assert sources["rgb.block4.rep.1.pointwise.weight"] == "block4.rep.1.pointwise.weight"
+    assert sources["high.block4.rep.1.pointwise.weight"] == "block4.rep.1.pointwise.weight"
+    trunk = {key for key in xception_shapes() if not key.startswith("fc.")}
+    assert set(sources.values()) == trunk
+    assert len(sources) == 2 * len(trunk) == 2 * 274
+    parts = {key.partition(".")[0] for key in state if key not in sources}
+    fresh = {"residual", "inject1", "inject2", "guide", "guided", "cross0", "cross1", "fusion"}
+    assert parts == fresh | {"classifier"}
+
+
+def test_width_of_hff_is_read_off_the_shapes() -> None:
+    with torch.device("meta"):
+        state = HFFNetwork(32, width=8).state_dict()
+    for name, more in (("hff", {}), ("hff_bench", {"fusion": "multiply"})):
+        layout = LAYOUTS[name]
+        shapes = {key: tuple(state[ours].shape) for ours, key in layout.sources(state).items()}
+        assert layout.structure(shapes) == {"width": 8, **more}
 
 
 def test_our_320_keys_of_i3d_are_the_official_ones_renamed() -> None:
@@ -105,7 +165,9 @@ def test_methods_are_told_apart_by_their_keys() -> None:
     keys = {
         "ftcn_tt": official_shapes(),
         "altfreezing": {key: () for key, *_ in read_golden("altfreezing.json")["state_dict"]},
-        "hff": read_golden("hff_two_stream.json")["state_dict_shapes"],
+        "hff": hff_shapes(),
+        "hff_bench": bench_shapes(),
+        "xception": xception_shapes(),
         "kinetics_i3d": kinetics_shapes(),
         "sta": {"backbone.transformer.resblocks.0.Adapter.down.weight": ()},
     }

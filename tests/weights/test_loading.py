@@ -13,7 +13,7 @@ from lightning_modules.backbones.ftcn import FTCNNetwork
 from lightning_modules.backbones.i3d import I3DNetwork
 from weights.convert import LAYOUTS
 from weights.errors import WeightsError
-from weights.loading import load_official, load_weights, read_state_dict
+from weights.loading import LoadReport, load_official, load_weights, read_state_dict
 
 LAYOUT = LAYOUTS["ftcn_tt"]
 
@@ -106,7 +106,7 @@ def test_entries_that_the_official_network_does_not_use_are_left_out() -> None:
     state = official_state(source)
     dead = {"resnet.s5.pathway0_res0.branch1.weight", "resnet.head.projection.bias"}
     state.update(dict.fromkeys(dead, torch.zeros(1)))
-    assert set(load_official(network, state, LAYOUT, "x")) == dead
+    assert set(load_official(network, state, LAYOUT, "x").left_out) == dead
     assert_same(network, source)
 
 
@@ -152,7 +152,7 @@ def make_i3d() -> I3DNetwork:
 def test_altfreezing_weights_fit_wholly(tmp_path: Path, prefix: str) -> None:
     source, network = make_i3d(), make_i3d()
     state = {prefix + key: value for key, value in i3d_state(source, "altfreezing").items()}
-    assert load_weights(network, save({"state_dict": state}, tmp_path)) == []
+    assert load_weights(network, save({"state_dict": state}, tmp_path)) == LoadReport()
     assert_same(network, source)
 
 
@@ -161,8 +161,9 @@ def test_kinetics_weights_leave_their_classifier_out(tmp_path: Path, wrapping: s
     source, network = make_i3d(), make_i3d()
     head = {key: value.clone() for key, value in network.head.state_dict().items()}
     state = i3d_state(source, "kinetics_i3d", classes=400)
-    left_out = load_weights(network, save({wrapping: state} if wrapping else state, tmp_path))
-    assert left_out == ["head.projection.weight", "head.projection.bias"]
+    report = load_weights(network, save({wrapping: state} if wrapping else state, tmp_path))
+    assert report.left_out == ("head.projection.weight", "head.projection.bias")
+    assert report.fresh == ("head.weight", "head.bias")
     assert_same(network.backbone, source.backbone)
     for key, value in network.head.state_dict().items():
         assert torch.equal(value, head[key])
@@ -170,7 +171,7 @@ def test_kinetics_weights_leave_their_classifier_out(tmp_path: Path, wrapping: s
 
 def test_a_classifier_that_fits_is_kept(tmp_path: Path) -> None:
     source, network = make_i3d(), make_i3d()
-    assert load_weights(network, save(i3d_state(source, "kinetics_i3d"), tmp_path)) == []
+    assert load_weights(network, save(i3d_state(source, "kinetics_i3d"), tmp_path)) == LoadReport()
     assert_same(network, source)
 
 
