@@ -4,6 +4,7 @@ from lightning_modules.base import ForgeryModule
 from lightning_modules.frame_average import FrameAverage
 from lightning_modules.frame_method import FrameMethod
 from lightning_modules.ftcn_tt import FTCN
+from lightning_modules.hff import HFF
 from lightning_modules.i3d import I3D
 
-__all__ = ["FTCN", "I3D", "ForgeryModule", "FrameAverage", "FrameMethod"]
+__all__ = ["FTCN", "HFF", "I3D", "ForgeryModule", "FrameAverage", "FrameMethod"]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from weights.convert import LAYOUTS, Layout, recognise
 from weights.errors import WeightsError
@@ -64,7 +66,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     `network.` off.
 
     Args:
-        path: A file written by `torch.save`: a state dict, or a checkpoint with one inside.
+        path: A file written by `torch.save`: a state dict, or a checkpoint with one inside; or a
+            file of tensors named `*.safetensors`, as the Hugging Face hub has them.
 
     Returns:
         Tensors by key, on the CPU.
@@ -74,7 +77,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read_file(path)
     except FileNotFoundError:
         raise WeightsError(f"There is no weight file {path}.") from None
     except _DAMAGES:
@@ -82,7 +85,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"{path} was not written by torch.save, is damaged, or holds more than tensors and "
             "plain values (which is refused, because it could run code)."
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(f"{path} cannot be read as weights: {reason[0]}") from None
     tensors = _tensors_of(content, path)
@@ -230,6 +233,12 @@ def _cannot_take(network: nn.Module, method: str, source: str) -> WeightsError:
         f"{source} looks like official {method} weights, which {type(network).__name__} "
         "cannot take."
     )
+
+
+def _read_file(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules import FTCN, I3D, ForgeryModule, FrameAverage
+from lightning_modules import FTCN, HFF, I3D, ForgeryModule, FrameAverage
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ METHOD_CASES = [
         FrameAverage,
         {"library": "open_clip", "encoder": "ViT-S-32-alt", "weights": "none"},
     ),
+    MethodCase("hff", HFF, {"width": 8, "weights": "none"}),
 ]
 
 #: The first experiment of each network; another with the same one adds nothing to tests of it.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lightning_modules.backbones.hff import HFFNetwork
@@ -69,6 +70,19 @@ def test_imagenet_xception_goes_into_both_streams(tmp_path: Path, cadene: bool) 
     assert_same(network.high.state_dict(), trunk, set(trunk))
     assert_same(network.state_dict(), before, set(report.fresh))
     assert report.text.count("rgb") == 0
+
+
+def test_files_of_the_hugging_face_hub(tmp_path: Path) -> None:
+    source, network = make().rgb.state_dict(), make()
+    path = tmp_path / "model.safetensors"
+    save_file(source, path)
+    assert load_weights(network, path).left_out == ()
+    assert_same(network.rgb.state_dict(), source, set(source))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(WeightsError, match=r"model\.safetensors cannot be read as weights"):
+        load_weights(network, path)
+    with pytest.raises(WeightsError, match="There is no weight file"):
+        load_weights(network, tmp_path / "none.safetensors")
 
 
 def test_a_damaged_xception_is_refused(tmp_path: Path) -> None:
