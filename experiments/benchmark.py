@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "ftcn_tt": "experiments.benchmarks.network",
     "i3d": "experiments.benchmarks.network",
+    "hff": "experiments.benchmarks.network",
     "freezing": "experiments.benchmarks.freezing",
     "effect": "experiments.benchmarks.effect",
     "data": "experiments.benchmarks.loading",

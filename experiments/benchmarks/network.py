@@ -1,4 +1,4 @@
-"""Speed and memory of a method, against the same network on plain `nn.Conv3d` as released.
+"""Speed and memory of a method, against the same network on plain layers as released.
 
 Everything is measured in one run: fresh processes of the two networks take turns, each warms up
 once, and the least of all repeats counts. On a CPU the ratio is taken from the CPU time of the
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class Setting:
 
     Attributes:
         method: Key of `NETWORKS`.
-        frames: T.
+        frames: T; 1 for networks of images.
         size: H and W in pixels.
         batch: B.
         threads: Of a CPU.
@@ -90,8 +90,61 @@ def _i3d(setting: Setting) -> nn.Module:
     return I3DNetwork(setting.frames, setting.size, recompute=setting.device != "cpu")
 
 
-#: Networks that can be measured; each returns the logit first.
-NETWORKS: dict[str, Callable[[Setting], nn.Module]] = {"ftcn_tt": _ftcn_tt, "i3d": _i3d}
+def _hff(setting: Setting) -> nn.Module:
+    from lightning_modules.backbones.hff import HFFNetwork
+
+    network = HFFNetwork(setting.size)
+    for name, weight in network.named_parameters():
+        if "gamma" in name:
+            nn.init.constant_(weight, 0.5)  # at 0 the attention would do nothing
+    # Else nothing of the image comes to the logit, or too much.
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight)
+        elif isinstance(part, nn.BatchNorm2d) and part.running_var is not None:
+            nn.init.constant_(part.running_var, 2)
+    return network
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that can be measured.
+
+    Attributes:
+        build: Builds it.
+        logit: Takes the log-odds of fake, (B,), from its output.
+        jobs: What its ways differ in.
+        frames: T unless asked for; None for a network of images.
+        size: H and W in pixels unless asked for.
+        relu_in_place: Whether all ReLUs were released in place; else they stay as they are here.
+    """
+
+    build: Callable[[Setting], nn.Module]
+    logit: Callable[[Any], Tensor]
+    jobs: tuple[Job, ...] = ("forward", "forward bfloat16", "training step")
+    frames: int | None = 32
+    size: int = 224
+    relu_in_place: bool = True
+
+    def shape(self, setting: Setting) -> tuple[int, ...]:
+        """Give the shape of its input."""
+        time_axis = () if self.frames is None else (setting.frames,)
+        return (setting.batch, 3, *time_axis, setting.size, setting.size)
+
+
+NETWORKS = {
+    "ftcn_tt": Subject(_ftcn_tt, lambda output: output[0]),
+    "i3d": Subject(_i3d, lambda output: output[0]),
+    # In training, and under autocast, its layers run one by one.
+    "hff": Subject(
+        _hff,
+        lambda output: output.logits[:, 1] - output.logits[:, 0],
+        jobs=("forward",),
+        frames=None,
+        size=256,
+        relu_in_place=False,  # a block's first one leaves its input to the shortcut
+    ),
+}
 
 
 def build(setting: Setting, network: Network) -> nn.Module:
@@ -99,21 +152,27 @@ def build(setting: Setting, network: Network) -> nn.Module:
 
     Args:
         setting: What is measured.
-        network: `ours`, or the same weights in layers as released: plain `nn.Conv3d`, one by
-            one, with ReLU in place.
+        network: `ours`, or the same weights in layers as released: plain ones, one by one, with
+            ReLU in place where that was released.
     """
     torch.manual_seed(0)
-    built = NETWORKS[setting.method](setting)
+    subject = NETWORKS[setting.method]
+    built = subject.build(setting)
     for module in built.modules():
-        if isinstance(module, nn.BatchNorm3d):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.ones_(module.weight)  # a block that starts at scale 0 would hide its errors
-        if network == "released" and isinstance(module, nn.Conv3d):
-            module.__class__ = nn.Conv3d
-        if network == "released" and isinstance(module, nn.ReLU):
-            module.inplace = True
-        if network == "released" and hasattr(module, "fused"):
-            module.__dict__["fused"] = False
+        if network == "released":
+            _make_plain(module, subject.relu_in_place)
     return built.to(setting.device)
+
+
+def _make_plain(module: nn.Module, in_place: bool) -> None:
+    if isinstance(module, nn.Conv3d):
+        module.__class__ = nn.Conv3d
+    if isinstance(module, nn.ReLU) and in_place:
+        module.inplace = True
+    if hasattr(module, "fused"):
+        module.__dict__["fused"] = False
 
 
 def measure(setting: Setting, network: Network, job: Job) -> Measurement:
@@ -126,14 +185,14 @@ def measure(setting: Setting, network: Network, job: Job) -> Measurement:
     """
     torch.set_num_threads(setting.threads)
     module = build(setting, network)
-    shape = (setting.batch, 3, setting.frames, setting.size, setting.size)
-    clip = torch.randn(shape).to(setting.device)
+    subject = NETWORKS[setting.method]
+    clip = torch.randn(subject.shape(setting)).to(setting.device)
     resting = _memory(setting.device)
-    outcome = _step(module, clip, job)
+    outcome = _step(subject, module, clip, job)
     times = []
     for _ in range(setting.repeats):
         wall, cpu = time.perf_counter(), time.process_time()
-        _step(module, clip, job)
+        _step(subject, module, clip, job)
         if setting.device != "cpu":
             torch.cuda.synchronize()
         times.append((time.process_time() - cpu, time.perf_counter() - wall))
@@ -141,17 +200,17 @@ def measure(setting: Setting, network: Network, job: Job) -> Measurement:
     return Measurement(cpu_s, wall_s, _memory(setting.device), resting, outcome)
 
 
-def _step(module: nn.Module, clip: Tensor, job: Job) -> float:
+def _step(subject: Subject, module: nn.Module, clip: Tensor, job: Job) -> float:
     if job == "training step":
         module.train().zero_grad()
         torch.manual_seed(0)  # dropout
-        logit: Tensor = module(clip)[0]
+        logit = subject.logit(module(clip))
         loss = F.binary_cross_entropy_with_logits(logit, torch.ones_like(logit))
         torch.autograd.backward(loss)
         return loss.item()
     half = job == "forward bfloat16"
     with torch.inference_mode(), torch.autocast(clip.device.type, torch.bfloat16, enabled=half):
-        return float(module.eval()(clip)[0][0])
+        return float(subject.logit(module.eval()(clip))[0])
 
 
 def _memory(device: str) -> float:
@@ -210,11 +269,10 @@ def benchmark(setting: Setting, rounds: int, jobs: Sequence[Job]) -> Iterator[st
 
 def _heading(setting: Setting) -> Iterator[str]:
     yield f"{setting.method} on {processor(setting.device)}, torch {torch.__version__}"
-    yield f"{setting.threads} threads, clips {setting.batch} x 3 x {setting.frames} x " + (
-        f"{setting.size} x {setting.size}, {_gflop(setting):.1f} GFLOP forward"
-    )
+    shape = " x ".join(map(str, NETWORKS[setting.method].shape(setting)))
+    yield f"{setting.threads} threads, input {shape}, {_gflop(setting):.1f} GFLOP forward"
     clock = "CPU s (wall s)" if setting.device == "cpu" else "wall s (CPU s)"
-    yield f"{clock:<32}{'nn.Conv3d as released':>24}{'ours':>18}{'ratio':>8}  difference"
+    yield f"{clock:<32}{'plain, as released':>24}{'ours':>18}{'ratio':>8}  difference"
 
 
 def _line(job: str, setting: Setting, theirs: Measurement, ours: Measurement) -> str:
@@ -224,7 +282,7 @@ def _line(job: str, setting: Setting, theirs: Measurement, ours: Measurement) ->
     else:
         cells = [f"{m.wall_s:.4f} ({m.cpu_s:.4f})" for m in (theirs, ours)]
         ratio = theirs.wall_s / ours.wall_s
-    difference = abs(theirs.outcome - ours.outcome)
+    difference = abs(theirs.outcome - ours.outcome) / max(1, abs(theirs.outcome))
     return f"{job:<32}{cells[0]:>24}{cells[1]:>18}{ratio:>7.2f}x  {difference:.1e}"
 
 
@@ -244,7 +302,7 @@ def _gflop(setting: Setting) -> float:
     """Count floating-point operations of a forward pass, a multiplication and an addition as 2."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         module = build(Setting(**{**asdict(setting), "device": "meta"}), network="released").eval()
-        module(torch.empty(setting.batch, 3, setting.frames, setting.size, setting.size))
+        module(torch.empty(NETWORKS[setting.method].shape(setting)))
     return float(counter.get_total_flops()) / 1e9
 
 
@@ -259,8 +317,8 @@ def has_bfloat16(device: str) -> bool:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark to a parser."""
-    parser.add_argument("--frames", type=at_least_one, default=32, help="frames in a clip")
-    parser.add_argument("--size", type=at_least_one, default=224, help="height and width, pixels")
+    parser.add_argument("--frames", type=at_least_one, help="frames in a clip")
+    parser.add_argument("--size", type=at_least_one, help="height and width, pixels")
     parser.add_argument("--batch", type=at_least_one, default=1, help="clips in a batch")
     parser.add_argument("--threads", type=at_least_one, default=1, help="of the CPU")
     parser.add_argument("--rounds", type=at_least_one, default=3, help="turns of the networks")
@@ -280,15 +338,18 @@ def run(options: argparse.Namespace) -> Iterator[str]:
     Raises:
         UsageError: If there is no such device, or a network does not take such clips.
     """
+    subject = NETWORKS[options.what]
+    if subject.frames is None and options.frames is not None:
+        raise UsageError(f"{options.what} takes images; leave --frames out, and give --batch")
+    frames, size = options.frames or subject.frames or 1, options.size or subject.size
     setting = Setting(
-        *(options.what, options.frames, options.size, options.batch),
+        *(options.what, frames, size, options.batch),
         *(options.threads, options.repeats, options.device),
     )
     if setting.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no CUDA device here; leave --device out")
-    jobs: list[Job] = ["forward", "training step"]
-    if has_bfloat16(setting.device):
-        jobs.insert(1, "forward bfloat16")
+    half = has_bfloat16(setting.device)
+    jobs = [job for job in subject.jobs if half or job != "forward bfloat16"]
     yield from benchmark(setting, options.rounds, jobs)
 
 

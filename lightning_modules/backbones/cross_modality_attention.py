@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.backbones.precision import at_least_float32, without_autocast
+
 #: Channels over channels of the keys.
 REDUCTION = 8
 
@@ -58,9 +60,8 @@ class DualCrossModalityAttention(nn.Module):
         Returns:
             Two matrices (N, P, P) with rows that sum to 1, float32 or float64.
         """
-        with torch.autocast(x.device.type, enabled=False):
-            if x.dtype.itemsize < 4:
-                x, y = x.float(), y.float()
+        with without_autocast(x):
+            x, y = at_least_float32(x, y)
             keys_x = self.key_shared(self.key1(x)).flatten(2)
             keys_y = self.key_shared(self.key2(y)).flatten(2)
             energy = keys_x.mT @ keys_y

@@ -25,7 +25,7 @@ def is_applicable(network: ResNet3D, clip: Tensor) -> bool:
     if not network.fused or torch.compiler.is_compiling():
         return False
     parts = list(network.modules())[1:]
-    if any(map(_is_hooked, parts)) or not all(_is_plain(part, network.training) for part in parts):
+    if any(map(is_hooked, parts)) or not all(_is_plain(part, network.training) for part in parts):
         return False
     if len({part.eps for part in parts if isinstance(part, nn.BatchNorm3d)}) > 1:
         return False  # a fused block has one for its norms
@@ -40,7 +40,8 @@ def is_applicable(network: ResNet3D, clip: Tensor) -> bool:
     return clip.device.type == "cpu" and not recording
 
 
-def _is_hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
+    """Say whether somebody looks into a module, so that it has to be called."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from lightning_modules.backbones import fused_hff
 from lightning_modules.backbones.cross_modality_attention import DualCrossModalityAttention
+from lightning_modules.backbones.precision import at_least_float32, without_autocast
 from lightning_modules.backbones.srm import ResidualAttention, SRMImage, SRMLayout, SRMSeparate
 from lightning_modules.backbones.xception import WIDTHS, XceptionTrunk, map_size, widths_of
 
@@ -53,10 +55,8 @@ class AngleLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, in_features) to (N, out_features), in [-1, 1], float32 at least."""
-        with torch.autocast(features.device.type, enabled=False):
-            if features.dtype.itemsize < 4:
-                features = features.float()
-            weight = self.weight.to(features.dtype)
+        with without_autocast(features):
+            features, weight = at_least_float32(features, self.weight)
             return (F.normalize(features, dim=1) @ F.normalize(weight, dim=0)).clamp(-1, 1)
 
 
@@ -126,6 +126,7 @@ class HFFNetwork(nn.Module):
         dropout: Probability in front of the head (0.5 officially).
 
     Attributes:
+        fused: Whether evaluation on a CPU may take `fused_hff`, which gives the same numbers.
         options: The options that no shape of a weight tells, by name.
 
     Raises:
@@ -149,6 +150,7 @@ class HFFNetwork(nn.Module):
         if map_size(image_size) < 1:
             raise ValueError(f"image_size {image_size} is too small: HFF takes 7 pixels or more.")
         self.image_size = image_size
+        self.fused = True
         self.options = {"srm_layout": srm_layout, "fusion": fusion, "head": head}
         one, two, *_, middle, _, _, last = widths_of(width)
         self.rgb = XceptionTrunk(width)
@@ -175,7 +177,8 @@ class HFFNetwork(nn.Module):
             ValueError: If the images are not what the network was built for.
         """
         self._check(image)
-        maps, attention = self._maps(image)
+        fused = fused_hff.is_applicable(self, image)
+        maps, attention = fused_hff.run(self, image) if fused else self._maps(image)
         features = maps.mean((2, 3))
         return HFFScores(self.classifier(self.dropout(features)), features, attention)
 

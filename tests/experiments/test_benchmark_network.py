@@ -11,11 +11,12 @@ from torch import nn
 from experiments.benchmark import main
 from experiments.benchmarks import network as benchmark
 from experiments.benchmarks.network import Job, Measurement, Setting
+from weights.golden_numbers import read_golden
 
 SETTING = Setting(method="ftcn_tt", frames=4, size=32, batch=1, threads=1, repeats=1, device="cpu")
 
 
-@pytest.mark.parametrize("method", benchmark.NETWORKS)
+@pytest.mark.parametrize("method", ["ftcn_tt", "i3d"])
 def test_the_reference_has_plain_layers_and_the_same_weights(method: str) -> None:
     setting = replace(SETTING, method=method)
     released, ours = (benchmark.build(setting, name) for name in ("released", "ours"))
@@ -26,6 +27,20 @@ def test_the_reference_has_plain_layers_and_the_same_weights(method: str) -> Non
     assert ours.backbone.fused
     for mine, other in zip(released.parameters(), ours.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_the_reference_of_hff_runs_its_modules_one_by_one() -> None:
+    setting = replace(SETTING, method="hff", batch=2)
+    released, ours = (benchmark.build(setting, name) for name in ("released", "ours"))
+    assert not released.fused
+    assert ours.fused
+    outcomes = [
+        benchmark.measure(setting, name, "forward").outcome for name in ("released", "ours")
+    ]
+    assert outcomes[0] == pytest.approx(outcomes[1], rel=1e-3)
+    # The logit is one of the image, not of the last layer's bias alone.
+    bias = ours.classifier.bias
+    assert abs(outcomes[0] - (bias[1] - bias[0]).item()) > 0.01
 
 
 @pytest.mark.parametrize("job", ["forward", "training step"])
@@ -45,6 +60,12 @@ def test_operations_are_counted_at_the_official_size(method: str, gflop: float) 
     assert benchmark._gflop(setting) == pytest.approx(gflop, abs=0.01)
 
 
+def test_operations_of_hff_are_those_of_the_official_network() -> None:
+    setting = Setting("hff", 1, 256, 1, 1, 1, "cpu")
+    official = read_golden("hff_two_stream.json")["flops_per_image_256"]
+    assert benchmark._gflop(setting) == pytest.approx(official / 1e9, rel=1e-6)
+
+
 def test_a_report_has_a_line_for_each_job_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def pretend(_: Setting, network: str, job: Job) -> Measurement:
         slow = 3.0 if network == "released" else 1.0
@@ -53,7 +74,7 @@ def test_a_report_has_a_line_for_each_job_and_the_memory(monkeypatch: pytest.Mon
     monkeypatch.setattr(benchmark, "measure_apart", pretend)
     lines = list(benchmark.benchmark(SETTING, 2, ["forward", "forward bfloat16", "training step"]))
     text = "\n".join(lines)
-    assert "clips 1 x 3 x 4 x 32 x 32" in text
+    assert "input 1 x 3 x 4 x 32 x 32" in text
     assert sum("3.00x" in line for line in lines) == 4
     assert "peak memory, MiB" in text
     assert "0.33" in text
@@ -67,6 +88,8 @@ def test_a_failing_process_gives_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "7 frames" in error
+    assert main(["hff", "--frames", "7"]) == 2
+    assert "hff takes images; leave --frames out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
