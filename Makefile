@@ -68,7 +68,7 @@ predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
 	@$(PY) -m weights.certify $(EXP) $(ARGS)
 
-benchmark: $(STAMP) ## speed and memory: EXP=ftcn_tt, or EXP=data|memory|prepare with ARGS
+benchmark: $(STAMP) ## speed, memory, effect: EXP=<method>, or EXP=freezing|effect|data|storage|memory|prepare with ARGS
 	@$(PY) -m experiments.benchmark $(EXP) $(ARGS)
 
 test: $(STAMP) ## run the tests (no network, no GPU)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lightning_modules.losses import binary_cross_entropy
 from lightning_modules.metrics import VideoScores
 from lightning_modules.normalisation import IMAGENET, Normalisation
-from lightning_modules.pooling import MEAN, Pooling
+from lightning_modules.pooling import Rule, pooling
 from lightning_modules.schedules import LRSchedule
 from weights.errors import WeightsError
 from weights.loading import LoadReport, load_weights, require_constants
@@ -55,10 +55,16 @@ class ForgeryModule(LightningModule):
             or a name that the method knows; `none` or None for none. Read once, when the first
             stage starts. A checkpoint given to a stage wins.
         freeze_backbone: Train the head alone; the backbone stays as loaded, its norms too.
-        video_pooling: How the probabilities of a video's clips become its score.
+        video_rule: From the probabilities of clips to that of a video: `mean` (FTCN's rule), `max`,
+            or `top_k`, the mean of the k highest.
+        top_k: The k of `top_k`. [3: ours]
 
     Attributes:
         normalisation: What the network's pictures are brought to.
+        video_pooling: `video_rule` with its k.
+
+    Raises:
+        ValueError: If `top_k` is less than one.
     """
 
     normalisation: Normalisation = IMAGENET
@@ -72,7 +78,8 @@ class ForgeryModule(LightningModule):
         lr_clips: int | None = None,
         weights: str | None = None,
         freeze_backbone: bool = False,
-        video_pooling: Pooling = MEAN,
+        video_rule: Rule = "mean",
+        top_k: int = 3,
     ) -> None:
         super().__init__()
         self.optimizer = optimizer
@@ -82,8 +89,8 @@ class ForgeryModule(LightningModule):
         self.lr_clips = lr_clips
         self.weights = None if weights == "none" else weights
         self.freeze_backbone = freeze_backbone
-        self.video_pooling = video_pooling
-        self.val_scores = VideoScores(pooling=video_pooling)
+        self.video_pooling = pooling(video_rule, top_k)
+        self.val_scores = VideoScores(pooling=self.video_pooling)
         self.test_scores = nn.ModuleList()
 
     @abstractmethod

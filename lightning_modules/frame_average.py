@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities import rank_zero_info
@@ -12,8 +12,6 @@ from lightning_modules.backbones.image_encoder import FrameClassifier, ImageEnco
 from lightning_modules.frame_method import FrameMethod
 from lightning_modules.normalisation import CLIP, HALF, IMAGENET, Normalisation
 from lightning_modules.outputs import FrameScores
-from lightning_modules.pooling import Rule
-from lightning_modules.schedules import LRSchedule
 from weights.loading import LoadReport, is_checkpoint_of, load_weights
 from weights.pretrained import fetching, open_clip_options, quietly, timm_options
 
@@ -40,16 +38,10 @@ class FrameAverage(FrameMethod):
         image_size: Height and width of a frame in pixels.
         normalisation: `encoder` for what the network's published weights were trained with, or
             that of `imagenet`, `half` (to [-1, 1]) or `clip`.
-        frame_rule: From frames to a clip: `mean`, `max`, or `top_k`, the mean of the k highest.
-        video_rule: From clips to a video, the same choice.
-        top_k: The k of `top_k`. [3: ours]
-        lr_schedule: Factor on the learning rate by progress.
-        lr_clips: Clips of an optimiser step that the learning rate is meant for.
-        weights: What training starts from: `none`; `imagenet` for the weights timm takes for the
-            network by default; another tag of either library, as `openai`; a file in the library's
-            layout; or a checkpoint of this suite.
-        freeze_backbone: Train the classifier alone.
         tune_layer_norms: With `freeze_backbone`, train the encoder's layer norms all the same.
+        **kwargs: As `FrameMethod` takes them. `weights` are `none`; `imagenet` for those timm takes
+            for the network by default; another tag of either library, as `openai`; a file in the
+            library's layout; or a checkpoint of this suite.
 
     Raises:
         ValueError: If there is no such network, or layer norms are to be trained that are not
@@ -64,28 +56,11 @@ class FrameAverage(FrameMethod):
         num_frames: int = 1,
         image_size: int = 256,
         normalisation: Literal["encoder", "imagenet", "half", "clip"] = "encoder",
-        frame_rule: Rule = "mean",
-        video_rule: Rule = "mean",
-        top_k: int = 3,
-        lr_schedule: LRSchedule | None = None,
-        lr_clips: int | None = None,
-        weights: str | None = None,
-        freeze_backbone: bool = False,
         tune_layer_norms: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            optimizer,
-            num_frames,
-            image_size,
-            frame_rule=frame_rule,
-            video_rule=video_rule,
-            top_k=top_k,
-            lr_schedule=lr_schedule,
-            lr_clips=lr_clips,
-            weights=weights,
-            freeze_backbone=freeze_backbone,
-        )
-        if tune_layer_norms and not freeze_backbone:
+        super().__init__(optimizer, num_frames, image_size, **kwargs)
+        if tune_layer_norms and not self.freeze_backbone:
             raise ValueError("tune_layer_norms goes with freeze_backbone: without, all is trained")
         self.encoder, self.library, self.tune_layer_norms = encoder, library, tune_layer_norms
         with quietly():

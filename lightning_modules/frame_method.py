@@ -34,8 +34,7 @@ class FrameMethod(ForgeryModule):
         num_frames: Frames in a clip (T).
         image_size: Height and width of a frame in pixels.
         frame_rule: From frames to a clip: `mean`, `max`, or `top_k`, the mean of the k highest.
-        video_rule: From clips to a video, the same choice.
-        top_k: The k of `top_k`. [3: ours]
+        top_k: The k of `top_k`, here and in `video_rule`. [3: ours]
         **kwargs: As `ForgeryModule` takes them.
 
     Raises:
@@ -48,13 +47,10 @@ class FrameMethod(ForgeryModule):
         num_frames: int,
         image_size: int,
         frame_rule: Rule = "mean",
-        video_rule: Rule = "mean",
         top_k: int = 3,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            optimizer, num_frames, image_size, video_pooling=pooling(video_rule, top_k), **kwargs
-        )
+        super().__init__(optimizer, num_frames, image_size, top_k=top_k, **kwargs)
         self.frame_pooling = pooling(frame_rule, top_k)
 
     @abstractmethod

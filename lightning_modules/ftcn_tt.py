@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from lightning_modules.backbones.ftcn import FTCNNetwork
 from lightning_modules.base import ForgeryModule
 from lightning_modules.outputs import ForgeryOutput
-from lightning_modules.schedules import LRSchedule
 
 
 class FTCN(ForgeryModule):
@@ -32,10 +31,7 @@ class FTCN(ForgeryModule):
         structure: `released` (importable) or `paper`.
         recompute: Save memory in training on accelerators by computing activations twice; on a
             CPU that is done anyway, because there it is faster as well.
-        lr_schedule: Factor on the learning rate by progress.
-        lr_clips: Clips of an optimiser step that the learning rate is meant for.
-        weights: File of pre-trained weights.
-        freeze_backbone: Train the temporal transformer alone.
+        **kwargs: As `ForgeryModule` takes them.
     """
 
     def __init__(
@@ -45,20 +41,9 @@ class FTCN(ForgeryModule):
         image_size: int = 224,
         structure: Literal["released", "paper"] = "released",
         recompute: bool = False,
-        lr_schedule: LRSchedule | None = None,
-        lr_clips: int | None = None,
-        weights: str | None = None,
-        freeze_backbone: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            optimizer,
-            num_frames,
-            image_size,
-            lr_schedule=lr_schedule,
-            lr_clips=lr_clips,
-            weights=weights,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(optimizer, num_frames, image_size, **kwargs)
         self.network = FTCNNetwork(
             structure=structure,
             num_frames=num_frames,

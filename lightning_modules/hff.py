@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
@@ -14,8 +14,6 @@ from lightning_modules.frame_method import FrameMethod
 from lightning_modules.losses import MarginType, am_softmax, margin_cross_entropy
 from lightning_modules.normalisation import HALF
 from lightning_modules.outputs import ForgeryOutput, FrameScores
-from lightning_modules.pooling import Rule
-from lightning_modules.schedules import LRSchedule
 from weights.convert import LAYOUTS
 from weights.loading import LoadReport, load_official, load_weights
 from weights.pretrained import DEFAULT, fetching, timm_options
@@ -68,15 +66,9 @@ class HFF(FrameMethod):
         margin_type: Of `am_softmax`: on the cosine (`cos`) or the angle (`arc`).
         hard_factor: The t of `am_softmax`, by which hard examples are raised; 1 switches it off.
         width: Channels of the first layer; everything else scales with it.
-        frame_rule: From frames to a clip: `mean`, `max`, or `top_k`, the mean of the k highest.
-        video_rule: From clips to a video, the same choice.
-        top_k: The k of `top_k`. [3: ours]
-        lr_schedule: Factor on the learning rate by progress.
-        lr_clips: Clips of an optimiser step that the learning rate is meant for.
-        weights: What training starts from: `none`; `imagenet`, timm's Xception in both streams; a
-            file of that or of cadene's Xception; the authors' or DeepfakeBench's layout; or a
-            checkpoint of this suite.
-        freeze_backbone: Train the head alone.
+        **kwargs: As `FrameMethod` takes them. `weights` are `none`; `imagenet`, timm's Xception in
+            both streams; a file of that or of cadene's Xception; the authors' or DeepfakeBench's
+            layout; or a checkpoint of this suite.
 
     Raises:
         ValueError: If loss and head do not belong together.
@@ -100,26 +92,9 @@ class HFF(FrameMethod):
         margin_type: MarginType = "cos",
         hard_factor: float = 1.0,
         width: int = 32,
-        frame_rule: Rule = "mean",
-        video_rule: Rule = "mean",
-        top_k: int = 3,
-        lr_schedule: LRSchedule | None = None,
-        lr_clips: int | None = None,
-        weights: str | None = None,
-        freeze_backbone: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            optimizer,
-            num_frames,
-            image_size,
-            frame_rule=frame_rule,
-            video_rule=video_rule,
-            top_k=top_k,
-            lr_schedule=lr_schedule,
-            lr_clips=lr_clips,
-            weights=weights,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(optimizer, num_frames, image_size, **kwargs)
         if loss not in _HEADS:
             raise ValueError(f"There is no loss {loss!r}; there are {get_args(Loss)}.")
         if _HEADS[loss] != head:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from lightning_modules.backbones.i3d import I3DNetwork
 from lightning_modules.base import ForgeryModule
 from lightning_modules.outputs import ForgeryOutput
-from lightning_modules.schedules import LRSchedule
 
 
 class I3D(ForgeryModule):
@@ -27,11 +28,9 @@ class I3D(ForgeryModule):
         image_size: Height and width of a clip in pixels.
         recompute: Save memory in training on accelerators by computing activations twice; on a
             CPU that is done anyway, because there it is faster as well.
-        lr_schedule: Factor on the learning rate by progress.
-        lr_clips: Clips of an optimiser step that the learning rate is meant for.
-        weights: File of pre-trained weights: AltFreezing's, Kinetics' in the layout of SlowFast
-            and DeepfakeBench (whose classifier is left out), or a checkpoint of this suite.
-        freeze_backbone: Train the classifier alone.
+        **kwargs: As `ForgeryModule` takes them. Files of `weights` are AltFreezing's, Kinetics' in
+            the layout of SlowFast and DeepfakeBench (whose classifier is left out), or a
+            checkpoint of this suite.
     """
 
     def __init__(
@@ -40,20 +39,9 @@ class I3D(ForgeryModule):
         num_frames: int = 32,
         image_size: int = 224,
         recompute: bool = False,
-        lr_schedule: LRSchedule | None = None,
-        lr_clips: int | None = None,
-        weights: str | None = None,
-        freeze_backbone: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            optimizer,
-            num_frames,
-            image_size,
-            lr_schedule=lr_schedule,
-            lr_clips=lr_clips,
-            weights=weights,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(optimizer, num_frames, image_size, **kwargs)
         self.network = I3DNetwork(num_frames, image_size, recompute=recompute)
 
     def forward(self, clip: Tensor) -> ForgeryOutput:

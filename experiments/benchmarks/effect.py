@@ -7,7 +7,8 @@ Trains I3D without fakes made while training, I3D with them, and AltFreezing wit
 videos whose fakes are wrong in space and in time at once. A network may then rely on either; the
 tests, on videos of people never trained on, tell on which: their fakes are wrong in time alone, in
 space alone, or in both. All trainings have the same videos, steps and clips. Each is a run of the
-command line; what an earlier call has finished is not done again.
+command line; what an earlier call has finished in the same folder is
+not done again, so other arguments want another --out.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +62,22 @@ def test_a_fit_leaves_everything_in_its_folder(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     assert metrics["num_videos"] == 4
     assert {"clip_auc", "video_auc", "video_eer", "video_ap", "video_auc_low"} <= metrics.keys()
+
+
+def test_any_method_takes_a_rule_for_videos_and_keeps_it(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    rule = "--model.init_args.video_rule=max"
+    assert main(["fit", "--root", str(store), "--run", "r", *SMALL, rule]) == 0
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    assert main(["test", "--run", "r"]) == 0
+    (again,) = Path("r/test").glob("*/scores/test-videos.csv")
+    clips = rows(again.with_name("test.csv"))
+    for video in rows(again):
+        logits = [float(c["logit"]) for c in clips if c["video_id"] == video["video_id"]]
+        assert float(video["score"]) == pytest.approx(1 / (1 + np.exp(-max(logits))), abs=1e-5)
 
 
 def test_evaluating_again_gives_the_same_numbers(run: Path) -> None:
