@@ -81,7 +81,8 @@ def _run(typed: Shorthand, arguments: list[str]) -> int:
         *(MisconfigurationException, FloatingPointError, OSError),
     )
     try:
-        with _new_folder(run_folder(typed)) as folder:
+        named = typed.stage == "fit" and "run" in typed.options
+        with _new_folder(run_folder(typed), named) as folder:
             run_stage(typed, arguments, folder)
     except mendable as error:
         return fail(error)
@@ -89,13 +90,14 @@ def _run(typed: Shorthand, arguments: list[str]) -> int:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def _new_folder(folder: Path, named: bool) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # The empty folder of a mistyped command would look like a run.
-        with suppress(OSError):
-            folder.rmdir()
+        # The empty folder of a mistyped command would look like a run; one that was named stays.
+        if not named:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _check_packages() -> None:

@@ -114,8 +114,14 @@ def test_a_mistake_leaves_no_folder(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
     said(["fit", "--root", str(store), "--model.init_args.widht=3"], capsys)
+    assert (tmp_path / "runs").is_dir()
     assert list(tmp_path.glob("runs/*")) == []
+    monkeypatch.delenv(ENVIRONMENT, raising=False)  # of the first, which others inherit
+    (tmp_path / "own").mkdir()
+    said(["fit", "--root", str(store), "--run", "own", "--model.init_args.widht=3"], capsys)
+    assert (tmp_path / "own").is_dir()
 
 
 def test_runs_started_in_the_same_second_have_folders_of_their_own(
