@@ -6,29 +6,41 @@ import hashlib
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
 
 from datamodules.errors import DataError
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
 from datamodules.store.prepared import read_prepared_info
 from experiments.errors import UsageError, parser_reason
-from lightning_modules import ForgeryModule
+from lightning_modules import ForgeryModule, FrameMethod
 from weights.errors import WeightsError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
 
 #: Checkpoints of a run in order of preference: validation chose the first.
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
 _SYNTHETIC = (
     "this run was trained on small synthetic demo videos: its scores of real footage mean nothing"
 )
+
+
+class ClipLogits(NamedTuple):
+    """What a detector thinks of B clips.
+
+    Attributes:
+        clip: Log-odds of fake of each clip, shape (B,), float32, on the CPU.
+        frame: Likewise of each frame, shape (B, T); None where the method scores clips only.
+    """
+
+    clip: Tensor
+    frame: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,11 @@ class Detector:
         return check_alignment(named)
 
     @property
+    def frame_rule(self) -> str | None:
+        """How frames are pooled to a clip; None where the method scores clips only."""
+        return str(self.model.frame_pooling) if isinstance(self.model, FrameMethod) else None
+
+    @property
     def trained_on(self) -> str:
         """Name of the class of the data the run was trained on."""
         return str(self.data["class_path"]).rpartition(".")[2]
@@ -86,14 +103,11 @@ class Detector:
             return None
         return f"{about.backend} {about.backend_version}"
 
-    def score_clips(self, clips: NDArray[np.uint8] | Tensor) -> Tensor:
+    def score_clips(self, clips: NDArray[np.uint8] | Tensor) -> ClipLogits:
         """Score aligned clips.
 
         Args:
             clips: RGB, shape (B, T, H, W, 3), uint8.
-
-        Returns:
-            Log-odds of fake, shape (B,), float32, on the CPU.
 
         Raises:
             ValueError: If the clips have another type, length or size than the network takes.
@@ -107,7 +121,11 @@ class Detector:
             )
         with torch.inference_mode():
             output = self.model(self.model.normalise(given.to(self.device)))
-            return output.logit.float().cpu()  # type: ignore[no-any-return]
+            frame = output.frame_logit
+            return ClipLogits(
+                clip=output.logit.float().cpu(),
+                frame=None if frame is None else frame.float().cpu(),
+            )
 
 
 def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 report.json holds the score of the video (over all clips of all faces, 0 real to 1 fake), of
-each face, clip and frame with their times, and what these numbers cannot tell. A video without
+each face, clip and frame with their times, and what these numbers cannot tell. A frame's score is
+its own where the method scores frames, else the mean of the clips that show it. A video without
 faces gets no score, and the report says so.
 """
 #: Faces named on the screen; the report lists all. [ours]
@@ -76,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FOLDER", help="new folder (predictions/<video>-<time>)"
     )
     parser.add_argument(
-        "--stride", type=_positive, metavar="N", help="frames between clips (a quarter of a clip)"
+        "--stride",
+        type=_positive,
+        metavar="N",
+        help="frames between clips (a quarter of a clip; a clip where the method scores frames)",
     )
     parser.add_argument(
         "--batch", type=_positive, metavar="N", help="clips scored at once (by the device)"

@@ -51,7 +51,7 @@ class ScoringOptions:
     Attributes:
         backend: Face backend, as for `make data`.
         stride: Step between clips in frames; 1 is the official way (FTCN, released inference
-            code), None a quarter of a clip.
+            code), None as `default_stride` says.
         batch: Clips scored at once; None chooses by the device.
     """
 
@@ -62,10 +62,11 @@ class ScoringOptions:
     def filled(self, detector: Detector) -> dict[str, Any]:
         """Give stride, batch, device, alignment and pooling as they are used with a detector."""
         return {
-            "stride": self.stride or default_stride(detector.num_frames),
+            "stride": self.stride or default_stride(detector),
             "batch": self.batch or default_batch(detector),
             "device": detector.device.type,
             "alignment": detector.alignment,
+            "frame_rule": detector.frame_rule,
             "video_rule": str(detector.model.video_pooling),
         }
 
@@ -119,13 +120,16 @@ def score_video(
     )
 
 
-def default_stride(num_frames: int) -> int:
+def default_stride(detector: Detector) -> int:
     """Return a quarter of a clip: each frame is seen four times at a fraction of the cost. [ours].
 
+    Where frames are scored one by one, seeing one again tells nothing new: a whole clip.
+
     Args:
-        num_frames: Frames in a clip (T).
+        detector: Its clip size, and what it scores.
     """
-    return max(1, num_frames // 4)
+    shown = 4 if detector.frame_rule is None else 1
+    return max(1, detector.num_frames // shown)
 
 
 def default_batch(detector: Detector) -> int:
@@ -175,17 +179,13 @@ def _score_track(
     windows = strided_windows(frame_index, detector.num_frames, settings["stride"])
     positions = np.array([window_positions(frame_index, detector.num_frames, w) for w in windows])
     cutter = _Cutter(reader, detector.image_size, detector.alignment)
-    prob = np.empty(len(positions))
+    prob, shown = np.empty(len(positions)), []
     for start in range(0, len(positions), settings["batch"]):
         chosen = positions[start : start + settings["batch"]]
         clips = np.stack([cutter.cut(row.tolist()) for row in chosen])
-        logit = detector.score_clips(clips).double()
-        if not logit.isfinite().all():
-            raise WeightsError(
-                f"{detector.checkpoint}: the network's scores are not finite numbers; its training "
-                "has diverged, choose another run"
-            )
-        prob[start : start + len(chosen)] = logit.sigmoid().numpy()
+        of_clips, of_frames = _probabilities(detector, clips)
+        prob[start : start + len(chosen)] = of_clips
+        shown.append(of_frames)
         tell(start + len(chosen), len(positions))
     return TrackScore(
         track=number,
@@ -195,9 +195,26 @@ def _score_track(
         ),
         frame_index=frame_index,
         time_s=times_s[frame_index],
-        frame_score=frame_scores(len(frame_index), positions, prob),
+        frame_score=frame_scores(len(frame_index), positions, np.concatenate(shown)),
         pool=detector.model.video_pooling.probability,
     )
+
+
+def _probabilities(
+    detector: Detector, clips: NDArray[np.uint8]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Score clips, (B, T, H, W, 3): their scores, (B,), and those of their frames.
+
+    The frames' have the shape (B, T), or (B, 1) where a clip's score stands for all of them.
+    """
+    clip, frame = detector.score_clips(clips)
+    frame = clip[:, None] if frame is None else frame
+    if not (clip.isfinite().all() and frame.isfinite().all()):
+        raise WeightsError(
+            f"{detector.checkpoint}: the network's scores are not finite numbers; its training "
+            "has diverged, choose another run"
+        )
+    return clip.double().sigmoid().numpy(), frame.double().sigmoid().numpy()
 
 
 def _facts(video: Path, found: dict[str, Any], times_s: NDArray[np.float64]) -> VideoFacts:

@@ -44,8 +44,11 @@ def test_every_method_scores_as_its_module_does(case: MethodCase, tmp_path: Path
     given = clips(case)
     with torch.no_grad():
         module = case.build().eval()
-        wanted = module(module.normalise(given)).logit
-    torch.testing.assert_close(detector.score_clips(given.numpy()), wanted, rtol=0, atol=1e-6)
+        wanted = module(module.normalise(given))
+    clip, frame = detector.score_clips(given.numpy())
+    torch.testing.assert_close(clip, wanted.logit, rtol=0, atol=1e-6)
+    assert (frame is None) == (detector.frame_rule is None)
+    torch.testing.assert_close(frame, wanted.frame_logit, rtol=0, atol=1e-6)
     assert detector.method == case.method.__name__
     assert (detector.num_frames, detector.image_size) == (case.num_frames, case.image_size)
     assert detector.notes == ()
@@ -55,10 +58,10 @@ def test_a_detector_is_fixed(run: Path) -> None:
     detector = load_detector(run, device="cpu")
     assert not detector.model.training
     assert not any(p.requires_grad for p in detector.model.parameters())
-    logit = detector.score_clips(clips(CASE))
+    logit = detector.score_clips(clips(CASE)).clip
     assert logit.dtype == torch.float32
     assert not logit.requires_grad
-    torch.testing.assert_close(detector.score_clips(clips(CASE)), logit, rtol=0, atol=0)
+    torch.testing.assert_close(detector.score_clips(clips(CASE)).clip, logit, rtol=0, atol=0)
 
 
 def test_the_checkpoint_is_named_by_its_hash(run: Path) -> None:

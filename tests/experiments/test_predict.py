@@ -125,6 +125,32 @@ def test_a_method_of_single_frames_scores_each_frame(video: Path, tmp_path: Path
     assert report["settings"]["video_rule"] == "max"
 
 
+@pytest.mark.parametrize(("frame_rule", "video_rule"), [("mean", "max"), ("top_k", "mean")])
+def test_frames_have_scores_of_their_own_in_clips_of_several(
+    frame_rule: str, video_rule: str, video: Path, tmp_path: Path
+) -> None:
+    case = next(case for case in METHOD_CASES if case.name == "xception")
+    rules = {"frame_rule": frame_rule, "video_rule": video_rule, "top_k": 2}
+    case = replace(case, tiny={**case.tiny, **rules, "encoder": "test_resnet"})
+    give_faces(video, {LEFT: range(10)})
+    run = write_run(tmp_path / "run", case)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["init_args"]["alignment"] = "box"  # of each frame, whatever clip it is in
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    report = score(video, run, tmp_path / "out")
+    (track,) = report["tracks"]
+    frames = np.array(track["frames"]["score"])
+    assert len(set(frames.tolist())) == 10
+    assert [clip["first_frame"] for clip in track["clips"]] == [0, 4, 6]
+    for clip in track["clips"]:
+        own = np.sort(frames[clip["first_frame"] : clip["last_frame"] + 1])
+        assert clip["score"] == pytest.approx(own[{"mean": 0, "top_k": -2}[frame_rule] :].mean())
+    clips = [clip["score"] for clip in track["clips"]]
+    assert report["video_score"] == pytest.approx({"mean": np.mean, "max": max}[video_rule](clips))
+    rule = {"mean": "mean", "top_k": "mean of the 2 highest"}[frame_rule]
+    assert report["settings"]["frame_rule"] == rule
+
+
 def test_stride_1_is_the_mean_over_all_windows(video: Path, run: Path, tmp_path: Path) -> None:
     give_faces(video, {LEFT: range(40), RIGHT: range(10, 30)})
     report = score(video, run, tmp_path / "out", "--stride", "1", "--batch", "3")
