@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
@@ -59,7 +60,9 @@ class FrameMethod(ForgeryModule):
 
     def forward(self, clip: Tensor) -> ForgeryOutput:
         """Score normalised clips of shape (B, 3, T, H, W), float; features are means over T."""
-        scores = self.score_frames(clip.transpose(1, 2).flatten(0, 1))
+        frames = clip.transpose(1, 2).flatten(0, 1)
+        # A fifth of a training step of Xceptions on a CPU: convolutions follow the input's layout.
+        scores = self.score_frames(frames.contiguous(memory_format=torch.channels_last))
         frame_logit = scores.logit.reshape(len(clip), -1)
         features = scores.features
         if features is not None:
