@@ -9,15 +9,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.clip_sampling import (
-    clip_times,
-    num_windows,
-    random_window,
-    spread_windows,
-    window_positions,
-)
+from datamodules.clip_sampling import clip_times, random_window, spread_windows
 from datamodules.faces.landmarks import FLIP_FOREHEAD
 from datamodules.forgery import AlignedClip
+from datamodules.kept_frames import clip_positions, num_clips
 from datamodules.preprocess.align import (
     crop_matrices,
     needed_rows,
@@ -27,7 +22,7 @@ from datamodules.preprocess.align import (
 from datamodules.preprocess.alignments import frame_matrices
 from datamodules.sampling import ClipKey
 from datamodules.schema import Clip, ClipRef, ClipSample, FaceTrack
-from datamodules.transforms import FLIP_68, ClipTransform, flip_matrix
+from datamodules.transforms import FLIP_68, ClipTransform, flip_matrix, rotation_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +30,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datamodules.fake_from_real import ClipForger
+    from datamodules.kept_frames import KeptFrames
     from datamodules.preprocess.alignments import Alignment
     from datamodules.schema import VideoRecord
     from datamodules.store.prepared import PreparedStore, TrackReader
     from datamodules.transforms import ClipAugmentation
+
+#: Tells the draws that both clips of a pair share from those of one clip.
+_PAIR = 1
 
 
 class ClipCutter:
@@ -190,14 +189,17 @@ class ClipCutter:
     def _fit(
         self, reader: TrackReader, where: NDArray[np.int64], rng: np.random.Generator | None
     ) -> tuple[NDArray[np.float64], bool]:
-        """Fit the maps of a clip, with jitter and mirror composed into them."""
+        """Fit the maps of a clip, with jitter, mirror and rotation composed into them."""
         size, meta, transform = self.image_size, reader.meta, self.transform
         given = (self.alignment, reader.track, where, (meta.height, meta.width), size)
         if transform is None or rng is None:
             return frame_matrices(*given), False
         matrices = frame_matrices(*given, lambda points: transform.jitter(points, rng))
-        flip = transform.draw_flip(rng)
-        return (flip_matrix(matrices, size) if flip else matrices), flip
+        if flip := transform.draw_flip(rng):
+            matrices = flip_matrix(matrices, size)
+        if degrees := transform.draw_rotation(rng):
+            matrices = rotation_matrix(matrices, size, degrees)
+        return matrices, flip
 
 
 class TrainClipDataset(Dataset[ClipSample]):
@@ -212,6 +214,7 @@ class TrainClipDataset(Dataset[ClipSample]):
         num_frames: Frames in a clip (T).
         seed: Of all draws.
         forger: Makes fakes out of real videos; with it, every sample has a `blend_mask`.
+        kept: The frames of a track that clips are cut of; None for all.
     """
 
     def __init__(
@@ -222,6 +225,7 @@ class TrainClipDataset(Dataset[ClipSample]):
         num_frames: int,
         seed: int,
         forger: ClipForger | None = None,
+        kept: KeptFrames | None = None,
     ) -> None:
         self.cutter = cutter
         self.records = records
@@ -229,6 +233,7 @@ class TrainClipDataset(Dataset[ClipSample]):
         self.num_frames = num_frames
         self.seed = seed
         self.forger = forger
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self.records)
@@ -244,14 +249,18 @@ class TrainClipDataset(Dataset[ClipSample]):
         record = self.records[key.row]
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, key.epoch, key.slot]))
         video_index = self.video_index[key.row]
+        pair = [self.seed, key.epoch, key.slot // 2, _PAIR] if key.paired else None
         if self.forger is not None and key.forged:
-            made = self.forger.make(key.row, rng)
+            made = self.forger.make(key.row, rng, pair)
             return _with_mask(_sample(made.clip, 1, video_index, made.window), made.mask)
+        if self.forger is not None and pair is not None:
+            clip, window = self.forger.real(key.row, pair)
+            return _with_mask(_sample(clip, 0, video_index, window), None)
         frames = [self.cutter.frame_index(track) for track in record.tracks]
-        counts = [num_windows(index, self.num_frames) for index in frames]
+        counts = [num_clips(index, self.num_frames, self.kept) for index in frames]
         # All windows of all tracks are equally likely, so a long track is shown more often.
         k, window = random_window(counts, rng)
-        positions = window_positions(frames[k], self.num_frames, window)
+        positions = clip_positions(frames[k], self.num_frames, window, self.kept, rng)
         clip = self.cutter.cut(record.tracks[k], positions, rng)
         sample = _sample(clip, record.label, video_index, sum(counts[:k]) + window)
         return sample if self.forger is None else _with_mask(sample, None)
@@ -293,7 +302,8 @@ def video_clip_refs(
     record: VideoRecord,
     video_index: int,
     num_frames: int,
-    num_clips: int | None,
+    max_clips: int | None,
+    kept: KeptFrames | None = None,
 ) -> list[ClipRef]:
     """List the clips by which a video is scored.
 
@@ -302,8 +312,10 @@ def video_clip_refs(
         record: The video.
         video_index: Its row in the manifest.
         num_frames: Frames in a clip (T).
-        num_clips: Clips to spread evenly over all tracks, at least one for each; None for
-            every window, as the official code scores a video.
+        max_clips: Clips to spread evenly over all tracks, at least one for each; None for
+            all there are: with `kept` as the bench scores a video, without it every window, as
+            FTCN's official code does.
+        kept: The frames of a track that clips are cut of; None for all.
 
     Returns:
         Clips in order of track and time, numbered from 0.
@@ -313,10 +325,11 @@ def video_clip_refs(
     """
     readers = [store.reader(track) for track in record.tracks]
     indices = [reader.track.frame_index for reader in readers]
-    windows = spread_windows([num_windows(index, num_frames) for index in indices], num_clips)
+    counts = [num_clips(index, num_frames, kept) for index in indices]
+    windows = spread_windows(counts, max_clips)
     refs = []
     for clip_index, (track_index, window) in enumerate(windows):
-        positions = window_positions(indices[track_index], num_frames, window)
+        positions = clip_positions(indices[track_index], num_frames, window, kept)
         frames = indices[track_index][list(positions)]
         start_s, end_s = clip_times(frames, readers[track_index].meta.fps)
         refs.append(

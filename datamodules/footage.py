@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from datamodules.clip_sampling import (
-    consecutive_runs,
-    num_windows,
-    random_window,
-    window_positions,
-)
+from datamodules.clip_sampling import random_window
 from datamodules.forgery import ClipPlace
+from datamodules.kept_frames import clip_positions, longest_clip, num_clips
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +18,7 @@ if TYPE_CHECKING:
 
     from datamodules.blend_mask import MaskShape
     from datamodules.clip_dataset import ClipCutter
+    from datamodules.kept_frames import KeptFrames
     from datamodules.schema import VideoRecord
 
 #: Every which frame's landmarks are kept for the comparison of faces, and of how many tracks: a
@@ -59,12 +56,20 @@ class Footage:
         cutter: Cuts the clips.
         records: The videos of the dataset, fake ones too.
         mask: Shape of the masks of blended faces.
+        kept: The frames of a track that clips are cut of; None for all.
     """
 
-    def __init__(self, cutter: ClipCutter, records: Sequence[VideoRecord], mask: MaskShape) -> None:
+    def __init__(
+        self,
+        cutter: ClipCutter,
+        records: Sequence[VideoRecord],
+        mask: MaskShape,
+        kept: KeptFrames | None = None,
+    ) -> None:
         self.cutter = cutter
         self.records = records
         self.mask = mask
+        self.kept = kept
         self.real_rows = [row for row, record in enumerate(records) if record.label == 0]
         self._sketches: OrderedDict[str, _Sketch] = OrderedDict()
 
@@ -90,11 +95,11 @@ class Footage:
         sketches = [self._sketch(track) for track in tracks]
         long = [sketch.longest_run >= num_frames for sketch in sketches]
         counts = [
-            num_windows(sketch.frame_index, num_frames) if fits or not any(long) else 0
+            num_clips(sketch.frame_index, num_frames, self.kept) if fits or not any(long) else 0
             for sketch, fits in zip(sketches, long, strict=True)
         ]
         k, window = random_window(counts, rng)
-        positions = window_positions(sketches[k].frame_index, num_frames, window)
+        positions = clip_positions(sketches[k].frame_index, num_frames, window, self.kept, rng)
         return Window(ClipPlace(row, tracks[k], positions), sum(counts[:k]) + window)
 
     def others(
@@ -154,7 +159,7 @@ class Footage:
         sketch = self._sketches.get(track)
         if sketch is None:
             faces = self.cutter.store.reader(track).track
-            longest = max(map(len, consecutive_runs(faces.frame_index)))
+            longest = longest_clip(faces.frame_index, self.kept)
             sketch = _Sketch(faces.frame_index, longest, faces.points68[::_STEP].copy())
             self._sketches[track] = sketch
             while len(self._sketches) > _KEPT_TRACKS:

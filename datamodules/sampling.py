@@ -30,12 +30,15 @@ class ClipKey(NamedTuple):
         slot: Position in the epoch, over all ranks.
         row: Position among the dataset's videos.
         forged: Whether a fake shall be made out of that video, which is real.
+        paired: Whether it is one of a real clip and the fake that is made of it, which lie at slots
+            2k and 2k + 1, in either order.
     """
 
     epoch: int
     slot: int
     row: int
     forged: bool = False
+    paired: bool = False
 
 
 class Dealt(NamedTuple):
@@ -44,10 +47,12 @@ class Dealt(NamedTuple):
     Attributes:
         row: Position of the video.
         forged: Whether a fake shall be made out of that video, which is real.
+        paired: Whether it is one of a real clip and the fake that is made of it.
     """
 
     row: int
     forged: bool = False
+    paired: bool = False
 
 
 def epoch_rows(
@@ -57,6 +62,7 @@ def epoch_rows(
     seed: int,
     epoch: int,
     real_fakes: float = 1.0,
+    pair: bool = False,
 ) -> list[Dealt]:
     """Choose the videos of an epoch.
 
@@ -75,6 +81,8 @@ def epoch_rows(
         real_fakes: Share of the fakes that are fake videos; the others shall be made of real
             videos, which are dealt for it from one more deck. With `balance` the share is exact,
             over all epochs; without fake videos it counts as 0.
+        pair: With `balance`, make each fake of the real video beside it, not of one from the
+            further deck.
 
     Returns:
         `num_clips` positions in `labels`.
@@ -89,13 +97,20 @@ def epoch_rows(
     half = math.ceil(num_clips / 2)
     real = [Dealt(row) for row in _deal(decks[0], half, epoch * half, (seed, 0))]
     fake = _fakes(decks, half, seed, epoch, real_fakes)
-    # Which one comes first matters to batches of odd size alone.
-    swap = np.random.default_rng(np.random.SeedSequence([seed, epoch])).random(half) < 0.5
+    if pair:
+        real, fake = _paired(real, fake)
+    return _in_turns(real, fake, seed, epoch)[:num_clips]
+
+
+def _in_turns(real: list[Dealt], fake: list[Dealt], seed: int, epoch: int) -> list[Dealt]:
+    """Put real and fake ones side by side; which one comes first is drawn."""
+    # It matters to batches of odd size alone.
+    swap = np.random.default_rng(np.random.SeedSequence([seed, epoch])).random(len(real)) < 0.5
     pairs = [
         pair[::-1] if swapped else pair
         for swapped, *pair in zip(swap.tolist(), real, fake, strict=True)
     ]
-    return [card for pair in pairs for card in pair][:num_clips]
+    return [card for pair in pairs for card in pair]
 
 
 def _fakes(
@@ -111,6 +126,16 @@ def _fakes(
     cards = [*map(Dealt, videos), *(Dealt(row, forged=True) for row in made)]
     order = np.random.default_rng(np.random.SeedSequence([seed, _PLACES, epoch]))
     return [cards[i] for i in order.permutation(count)]
+
+
+def _paired(real: list[Dealt], fake: list[Dealt]) -> tuple[list[Dealt], list[Dealt]]:
+    """Let fakes that are to be made be made of the real videos beside them."""
+    real = [card._replace(paired=other.forged) for card, other in zip(real, fake, strict=True)]
+    fake = [
+        card._replace(forged=True) if card.paired else other
+        for card, other in zip(real, fake, strict=True)
+    ]
+    return real, fake
 
 
 def _some_forged(
@@ -142,6 +167,8 @@ class TrainSampler(Sampler[ClipKey]):
         rank: This process.
         world_size: How many there are.
         real_fakes: Share of the fakes that are fake videos; see `epoch_rows`.
+        pair: Make fakes of the real videos beside them; needs `balance`, and batches of an even
+            size.
     """
 
     def __init__(
@@ -154,6 +181,7 @@ class TrainSampler(Sampler[ClipKey]):
         rank: int = 0,
         world_size: int = 1,
         real_fakes: float = 1.0,
+        pair: bool = False,
     ) -> None:
         self.labels = labels
         self.batch_size = batch_size
@@ -162,6 +190,7 @@ class TrainSampler(Sampler[ClipKey]):
         self.rank = rank
         self.world_size = world_size
         self.real_fakes = real_fakes
+        self.pair = pair
         self.num_batches = math.ceil(len(labels) * clips_per_video / (batch_size * world_size))
         #: Batches that the next iteration leaves out, because they were trained on before.
         self.skip_batches = 0
@@ -177,7 +206,8 @@ class TrainSampler(Sampler[ClipKey]):
     def __iter__(self) -> Iterator[ClipKey]:
         epoch, step_size = self.epoch, self.batch_size * self.world_size
         num_clips = self.num_batches * step_size
-        dealt = epoch_rows(self.labels, num_clips, self.balance, self.seed, epoch, self.real_fakes)
+        options = (self.balance, self.seed, epoch, self.real_fakes, self.pair)
+        dealt = epoch_rows(self.labels, num_clips, *options)
         for batch in range(self.skip_batches, self.num_batches):
             first = batch * step_size + self.rank * self.batch_size
             for slot in range(first, first + self.batch_size):

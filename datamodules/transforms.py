@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+# LightningCLI reads the types of the option block while the program runs.
+from datamodules.colours import Tones, recoloured
 from datamodules.limits import check_limits
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class ClipAugmentation:
 
     Attributes:
         flip_prob: Probability of a horizontal mirror.
+        rotate_prob: Probability of a rotation about the middle of the picture. It is part of the
+            alignment, so that what comes in at the edges is the video's own, and costs nothing.
+        rotate_deg: Largest angle, either way, in degrees (DeepfakeBench).
         landmark_jitter_px: Uniform error, up to this many pixels of the source video, on each
             of the five points before the alignment is fitted (4 in the official helper).
         erase_prob: Probability that one rectangle is black throughout the clip.
@@ -44,6 +49,8 @@ class ClipAugmentation:
         colour_prob: Probability of a change of brightness, contrast, saturation and hue.
         colour_strength: Largest change of the first three, in shares; hue turns by up to a
             quarter of it, in whole turns. [ours]
+        tone_prob: Probability of one of the changes of `tones`.
+        tones: How large they are.
         jpeg_prob: Probability of JPEG compression.
         jpeg_quality: Least and highest quality.
         blur_prob: Probability of a Gaussian blur.
@@ -53,11 +60,15 @@ class ClipAugmentation:
     """
 
     flip_prob: float = 0.0
+    rotate_prob: float = 0.0
+    rotate_deg: float = 10.0
     landmark_jitter_px: float = 0.0
     erase_prob: float = 0.0
     erase_size: tuple[float, float] = (0.1, 0.4)
     colour_prob: float = 0.0
     colour_strength: float = 0.2
+    tone_prob: float = 0.0
+    tones: Tones = field(default_factory=Tones)
     jpeg_prob: float = 0.0
     jpeg_quality: tuple[int, int] = (50, 100)
     blur_prob: float = 0.0
@@ -71,15 +82,12 @@ class ClipAugmentation:
 
 #: What each parameter may be; 0 to 1 where nothing is said.
 _LIMITS = {
+    "rotate_deg": (0.0, 180.0),
     "landmark_jitter_px": (0.0, 64.0),
     "jpeg_quality": (1.0, 100.0),
     "blur_sigma_px": (0.1, 64.0),
     "noise_std": (0.0, 255.0),
 }
-
-
-#: RGB to luma and two colour axes (NTSC's YIQ).
-_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
 class ClipTransform:
@@ -115,6 +123,17 @@ class ClipTransform:
         """
         return bool(rng.random() < self.augmentation.flip_prob)
 
+    def draw_rotation(self, rng: np.random.Generator) -> float:
+        """Decide how far a clip is rotated, in degrees against the clock.
+
+        Args:
+            rng: Source of the draw.
+        """
+        a = self.augmentation
+        if a.rotate_prob == 0 or rng.random() >= a.rotate_prob:
+            return 0.0
+        return float(rng.uniform(-a.rotate_deg, a.rotate_deg))
+
     def pixels(self, frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Change the pixels, not where things are.
 
@@ -127,11 +146,14 @@ class ClipTransform:
         """
         seed = int(rng.integers(2**31))
         if rng.random() < self.augmentation.colour_prob:
-            frames = _recoloured(frames, self.augmentation.colour_strength, rng)
+            frames = recoloured(frames, self.augmentation.colour_strength, rng)
         if self._same_for_all_frames:
             # Compose has a generator of its own, which neither seed_everything nor a fork knows.
             self._compose.set_random_seed(seed)
             frames = self._compose(images=frames)["images"]
+        tone_prob = self.augmentation.tone_prob
+        if tone_prob and rng.random() < tone_prob:
+            frames = self.augmentation.tones.apply(frames, rng)
         return self._with_noise(self._compressed(frames, rng), rng)
 
     @property
@@ -190,34 +212,6 @@ class ClipTransform:
         return np.clip(np.rint(noise), 0, 255).astype(np.uint8)
 
 
-def _recoloured(
-    frames: NDArray[np.uint8], strength: float, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Change brightness, contrast, saturation and hue by one affine map of RGB.
-
-    All four are affine, so that together they cost one pass over the pixels; the four passes of
-    a library's colour jitter took 30 times as long, longer than decoding the clip.
-    """
-    import cv2
-
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
-    turn = 2 * np.pi * rng.uniform(-strength / 4, strength / 4)
-    # Hue and saturation turn and stretch the two colour axes, and leave the luma alone.
-    chroma = saturation * np.array(
-        [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]], np.float64
-    )
-    in_yiq = np.eye(3)
-    in_yiq[1:, 1:] = chroma
-    linear = brightness * contrast * (np.linalg.inv(_YIQ) @ in_yiq @ _YIQ)
-    # Contrast is about the mean luma of the clip: frames keep their brightness to each other.
-    thumbnail = frames[:, ::8, ::8].reshape(-1, 3).mean(axis=0)
-    shift = brightness * (1 - contrast) * float(_YIQ[0] @ thumbnail)
-    matrix = np.column_stack([linear, np.full(3, shift)])
-    height, width = frames.shape[1:3]
-    changed = cv2.transform(frames.reshape(-1, width, 3), matrix)
-    return np.asarray(changed, np.uint8).reshape(-1, height, width, 3)
-
-
 def flip_matrix(matrix: NDArray[Any], width: int) -> NDArray[np.float64]:
     """Compose a horizontal mirror behind an affine map.
 
@@ -232,3 +226,22 @@ def flip_matrix(matrix: NDArray[Any], width: int) -> NDArray[np.float64]:
     flipped[..., 0, :] = -flipped[..., 0, :]
     flipped[..., 0, 2] += width - 1
     return flipped
+
+
+def rotation_matrix(matrix: NDArray[Any], width: int, degrees: float) -> NDArray[np.float64]:
+    """Compose a rotation about the middle of a picture behind an affine map.
+
+    Args:
+        matrix: Maps source pixels to the picture, shape (..., 2, 3).
+        width: And height of the picture in pixels.
+        degrees: Against the clock.
+
+    Returns:
+        The map into the rotated picture, of the same shape, float64.
+    """
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn = np.array([[cos, sin], [-sin, cos]])
+    rotated = turn @ np.asarray(matrix, np.float64)
+    middle = np.full(2, (width - 1) / 2)
+    rotated[..., 2] += middle - turn @ middle
+    return np.asarray(rotated)

@@ -16,9 +16,9 @@ from datamodules.clip_dataset import (
     TrainClipDataset,
     video_clip_refs,
 )
-from datamodules.clip_sampling import consecutive_runs
 from datamodules.errors import DataError
 from datamodules.fake_from_real import ClipForger, FakeFromReal
+from datamodules.kept_frames import KeptFrames, longest_clip
 from datamodules.manifest import check_no_leak, manifest_hash
 
 # LightningCLI reads the types of the constructor while the program runs.
@@ -49,7 +49,9 @@ class VideoDataModule(LightningDataModule):
             None takes what the machine has to spare.
         train_clips_per_video: Clips drawn for each video and epoch, on average.
         eval_clips_per_video: Clips by which a video is scored, spread evenly over its tracks;
-            None for every window, as the official code does. [8: ours]
+            None for all there are, as the official codes do. [8: ours]
+        kept_frames: Cut clips one behind the other out of some frames of a track, as DeepfakeBench
+            does; None for clips of all frames, that may overlap.
         balance: Show as many real as fake clips in training. [ours]
         augmentation: What training clips undergo; None for nothing.
         fake_from_real: Fakes that are made of real training videos; None for none. They keep the
@@ -76,6 +78,7 @@ class VideoDataModule(LightningDataModule):
         num_workers: int | None = None,
         train_clips_per_video: int = 1,
         eval_clips_per_video: int | None = 8,
+        kept_frames: KeptFrames | None = None,
         balance: bool = True,
         augmentation: ClipAugmentation | None = None,
         fake_from_real: FakeFromReal | None = None,
@@ -92,6 +95,7 @@ class VideoDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.train_clips_per_video = train_clips_per_video
         self.eval_clips_per_video = eval_clips_per_video
+        self.kept_frames = kept_frames
         self.balance = balance
         self.augmentation = augmentation
         self.fake_from_real = fake_from_real
@@ -145,7 +149,7 @@ class VideoDataModule(LightningDataModule):
                 ref
                 for i, record in self.scored(split)
                 for ref in video_clip_refs(
-                    store, record, i, self.num_frames, self.eval_clips_per_video
+                    store, record, i, self.num_frames, self.eval_clips_per_video, self.kept_frames
                 )
             ]
         return self._refs[split]
@@ -165,9 +169,9 @@ class VideoDataModule(LightningDataModule):
         """Load random clips of the training videos; goes on in mid-epoch where a run is resumed."""
         cutter = ClipCutter(self.store, self.image_size, self.augmentation, self.alignment)
         rows, records = zip(*self.scored("train"), strict=True)
-        forger = None
-        if self.fake_from_real is not None:
-            forger = ClipForger(self.fake_from_real, cutter, records, self.num_frames)
+        forger, made, kept = None, self.fake_from_real, self.kept_frames
+        if made is not None:
+            forger = ClipForger(made, cutter, records, self.num_frames, kept)
         sampler = TrainSampler(
             [record.label for record in records],
             self.train_clips_per_video,
@@ -176,10 +180,13 @@ class VideoDataModule(LightningDataModule):
             self.seed,
             *self._rank(),
             self._real_fakes(),
+            pair=made is not None and made.pair,
         )
         return TrainLoader(
             self._batches_done,
-            dataset=TrainClipDataset(cutter, records, rows, self.num_frames, self.seed, forger),
+            dataset=TrainClipDataset(
+                cutter, records, rows, self.num_frames, self.seed, forger, kept
+            ),
             sampler=sampler,
             batch_size=self.batch_size,
             **self._loader_options(persistent=True),
@@ -209,6 +216,7 @@ class VideoDataModule(LightningDataModule):
             "clips_per_step": self.batch_size * self._rank()[1],
             "seed": self.seed,
             "real_fakes": self._real_fakes(),
+            "pair": self.fake_from_real is not None and self.fake_from_real.pair,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -240,6 +248,14 @@ class VideoDataModule(LightningDataModule):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise DataError(f"data: {name} is {value}; it must be at least {low}")
+        if self.fake_from_real is not None and self.fake_from_real.pair:
+            if not self.balance:
+                raise DataError("data: fake_from_real.pair needs balance: true")
+            if self.batch_size % 2:
+                raise DataError(
+                    f"data: batch_size is {self.batch_size}; with fake_from_real.pair it must be "
+                    "even, or pairs are torn"
+                )
 
     def _open(self) -> None:
         if self.root is None:
@@ -284,8 +300,8 @@ class VideoDataModule(LightningDataModule):
         longest = 0
         for _, record in videos:
             for track in record.tracks:
-                runs = consecutive_runs(self.store.reader(track).track.frame_index)
-                longest = max(longest, *map(len, runs))
+                frame_index = self.store.reader(track).track.frame_index
+                longest = max(longest, longest_clip(frame_index, self.kept_frames))
                 if longest >= self.num_frames:
                     return
         raise DataError(

@@ -2,7 +2,8 @@
 
 A method's name measures its network against the one as released, `freezing` what alternate
 freezing saves, `effect` what it and made fakes change in accuracy, `data` the loading of clips
-against a loader of frame folders, `storage` the forms of stored crops, `memory` whether loading
+against a loader of frame folders, `video_blend` the forgery of that name against its plain
+formulation, `storage` the forms of stored crops, `memory` whether loading
 leaks, `prepare` the preparation of videos. Everything is compared in one run, and reported as
 ratios.
 """
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "data": "experiments.benchmarks.loading",
     "storage": "experiments.benchmarks.storage",
     "memory": "experiments.benchmarks.memory",
+    "video_blend": "experiments.benchmarks.video_blending",
     "prepare": "experiments.benchmarks.preparing",
 }
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from datamodules import FolderDataModule
 from datamodules.fake_from_real import FakeFromReal
 from datamodules.transforms import ClipAugmentation
+from datamodules.video_blending import VideoBlend
 from tests.support.stores import write_store
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _fit(
     workers: int = 0,
     seed: int = 5,
     fake_from_real: FakeFromReal | None = None,
+    batch_size: int = 3,
     **options: Any,
 ) -> _Tiny:
     seed_everything(7)
@@ -102,7 +104,7 @@ def _fit(
         root=root,
         num_frames=4,
         image_size=16,
-        batch_size=3,
+        batch_size=batch_size,
         num_workers=workers,
         eval_clips_per_video=1,
         augmentation=ClipAugmentation(flip_prob=0.5, noise_prob=1.0),
@@ -193,11 +195,17 @@ def test_resumed_from_a_checkpoint_in_the_middle_of_a_step(
     assert _equal(resumed, whole)
 
 
-@pytest.mark.parametrize(("step", "workers"), [(2, 0), (6, 1)])
+PAIRS = FakeFromReal(real_fakes=0, pair=True, video_blend=VideoBlend(weight=10))
+
+
+@pytest.mark.parametrize(
+    ("step", "workers", "made", "batch_size"),
+    [(2, 0, FakeFromReal(), 3), (6, 1, FakeFromReal(), 3), (3, 1, PAIRS, 2)],
+)
 def test_resumed_with_fakes_that_are_made(
-    root: Path, tmp_path: Path, step: int, workers: int
+    root: Path, tmp_path: Path, step: int, workers: int, made: FakeFromReal, batch_size: int
 ) -> None:
-    options = {"workers": workers, "fake_from_real": FakeFromReal()}
+    options: Any = {"workers": workers, "fake_from_real": made, "batch_size": batch_size}
     whole = _fit(root, [], **options)
     saver = _every_step(tmp_path, every_n_train_steps=1)
     with pytest.raises(_CrashError):

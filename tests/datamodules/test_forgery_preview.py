@@ -34,11 +34,12 @@ def test_the_sheet_shows_four_rows_of_every_way(
     assert capsys.readouterr().out == f"{out}: {video}, seed 0\n"
     sheet = cv2.imread(str(out))
     assert sheet is not None
-    assert sheet.shape == (4 * 4 * 48, 150 + 5 * 48, 3)
-    rows = sheet[:, 150:].reshape(4, 4, 48, -1, 3).astype(int)
+    assert sheet.shape == (5 * 4 * 48, 150 + 5 * 48, 3)
+    rows = sheet[:, 150:].reshape(5, 4, 48, -1, 3).astype(int)
     for kind, (original, mask, fake, difference) in enumerate(rows):
         assert original.std() > 5
-        assert difference.max() > 50
+        # A quarter of a small drift shows little on smooth pictures.
+        assert difference.max() > (50 if kind < 4 else 10)
         # Temporal fakes have no mask; blends change nothing outside of theirs.
         assert bool(mask.any()) == (kind >= 2)
         if kind >= 2:

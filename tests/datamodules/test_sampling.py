@@ -87,6 +87,31 @@ def test_made_fakes_take_their_exact_share_and_are_made_of_real_videos(real_fake
             assert not shown or max(shown) - min(shown) <= 2
 
 
+@pytest.mark.parametrize("real_fakes", [0.0, 0.3])
+def test_made_fakes_of_pairs_lie_beside_the_real_videos_they_are_made_of(real_fakes: float) -> None:
+    labels = [0] * 5 + [1] * 4
+    made, first, real = 0, set(), Counter[int]()
+    for epoch in range(10):
+        alone = epoch_rows(labels, 40, True, 3, epoch, real_fakes)
+        rows = epoch_rows(labels, 40, True, 3, epoch, real_fakes, pair=True)
+        for one, other in zip(rows[::2], rows[1::2], strict=True):
+            fakes = [card for card in (one, other) if card.forged or labels[card.row]]
+            assert len(fakes) == 1
+            assert one.paired == other.paired == fakes[0].forged
+            if one.paired:
+                assert one.row == other.row
+                first.add(one.forged)
+                made += 1
+        # Real videos and fakes of the data set are shown as without pairs.
+        for card, unpaired in zip(rows, alone, strict=True):
+            assert card.forged == unpaired.forged
+            assert card.forged or card.row == unpaired.row
+        real.update(card.row for card in rows if card.paired and card.forged)
+    assert made == pytest.approx(200 * (1 - real_fakes))
+    assert first == {True, False}
+    assert max(real.values()) - min(real.values()) <= 10 * real_fakes * 5
+
+
 def test_places_of_made_fakes_differ_between_epochs() -> None:
     places = [
         [i // 2 for i, card in enumerate(epoch_rows(LABELS, 40, True, 0, e, 0.5)) if card.forged]

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from jsonargparse import ArgumentParser
 
+from datamodules.colours import Tones
 from datamodules.errors import DataError
-from datamodules.transforms import FLIP_68, ClipAugmentation, ClipTransform, flip_matrix
+from datamodules.transforms import (
+    FLIP_68,
+    ClipAugmentation,
+    ClipTransform,
+    flip_matrix,
+    rotation_matrix,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +26,7 @@ PIXELS: dict[str, dict[str, Any]] = {
     "colour": {"colour_prob": 1.0, "colour_strength": 0.4},
     "jpeg": {"jpeg_prob": 1.0, "jpeg_quality": (20, 40)},
     "blur": {"blur_prob": 1.0, "blur_sigma_px": (1.0, 2.0)},
+    "tones": {"tone_prob": 1.0},
 }
 
 
@@ -39,6 +47,7 @@ def test_nothing_happens_by_default() -> None:
     np.testing.assert_array_equal(transform.pixels(frames, rng), frames)
     np.testing.assert_array_equal(transform.jitter(points, rng), points)
     assert not any(transform.draw_flip(rng) for _ in range(50))
+    assert not any(transform.draw_rotation(rng) for _ in range(50))
 
 
 @pytest.mark.parametrize("kind", PIXELS)
@@ -103,6 +112,53 @@ def test_flipped_matrix_mirrors_columns() -> None:
     np.testing.assert_allclose(flipped[:, 1], plain[:, 1])
 
 
+def test_rotations_are_drawn_at_their_rate_and_within_their_limit() -> None:
+    transform = ClipTransform(ClipAugmentation(rotate_prob=0.5, rotate_deg=10))
+    rng = np.random.default_rng(0)
+    drawn = np.array([transform.draw_rotation(rng) for _ in range(400)])
+    turned = drawn[drawn != 0]
+    assert len(turned) == pytest.approx(200, abs=40)
+    assert -10 <= turned.min() < -9
+    assert 9 < turned.max() <= 10
+
+
+def test_a_rotation_turns_about_the_middle_against_the_clock() -> None:
+    matrices = np.stack([np.eye(2, 3), np.array([[2.0, 0, 3], [0, 2, 5]])])
+    rotated = rotation_matrix(matrices, 11, 90)
+    # The middle stays; what is to its right goes up.
+    np.testing.assert_allclose(rotated[0] @ (5, 5, 1), (5, 5), atol=1e-12)
+    np.testing.assert_allclose(rotated[0] @ (8, 5, 1), (5, 2), atol=1e-12)
+    np.testing.assert_allclose(rotated[1] @ (1, 0, 1), rotated[0] @ (5, 5, 1), atol=1e-12)
+
+
+def test_tones_are_one_of_three_changes_each_within_its_limits() -> None:
+    frames = np.random.default_rng(1).integers(60, 180, (2, 16, 16, 3), dtype=np.uint8)
+    nothing = {"brightness": 0, "contrast": 0, "main_colours": 0}
+    nothing |= {"hue_deg": 0, "saturation": 0, "value": 0}
+    changed = 0
+    for name, value in (("brightness", 0.1), ("main_colours", 0.3), ("hue_deg", 40.0)):
+        tones = Tones(**{**nothing, name: value})
+        found = [tones.apply(frames, np.random.default_rng(seed)) for seed in range(30)]
+        apart = np.array([np.abs(one.astype(int) - frames).mean() for one in found])
+        # Going to hue and back costs a grey level.
+        share = (apart > 1.5).mean()
+        assert 0.1 < share < 0.6
+        changed += share
+        if name == "brightness":
+            assert apart.max() <= 26
+    assert changed < 1.1
+
+
+def test_tones_change_all_colours_of_a_kind_alike() -> None:
+    """A shift along the main colours is one for the clip, so that nothing flickers."""
+    frames = np.random.default_rng(1).integers(60, 180, (2, 16, 16, 3), dtype=np.uint8)
+    frames[1] //= 2
+    tones = Tones(main_colours=0.3)
+    moved = tones._along_main_colours(frames, np.random.default_rng(0)).astype(int) - frames
+    assert moved.reshape(-1, 3).std(axis=0).max() == 0
+    assert np.abs(moved).max() > 0
+
+
 def test_mirrored_landmarks_are_an_involution_that_keeps_the_midline() -> None:
     np.testing.assert_array_equal(FLIP_68[FLIP_68], np.arange(68))
     midline = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
@@ -120,6 +176,8 @@ def test_mirrored_landmarks_are_an_involution_that_keeps_the_midline() -> None:
         {"blur_sigma_px": (0.0, 1.0)},
         {"landmark_jitter_px": -1.0},
         {"noise_std": (float("nan"), 2.0)},
+        {"rotate_deg": 181.0},
+        {"tone_prob": -0.1},
     ],
 )
 def test_impossible_parameters_are_named(wrong: dict[str, Any]) -> None:
@@ -130,6 +188,8 @@ def test_impossible_parameters_are_named(wrong: dict[str, Any]) -> None:
 def test_a_yaml_block_becomes_an_augmentation() -> None:
     parser = ArgumentParser()
     parser.add_argument("--augmentation", type=ClipAugmentation | None, default=None)
-    block = "{flip_prob: 0.5, jpeg_quality: [60, 90]}"
+    block = "{flip_prob: 0.5, jpeg_quality: [60, 90], tones: {hue_deg: 10}}"
     found = parser.instantiate(parser.parse_args([f"--augmentation={block}"]))
-    assert found.augmentation == ClipAugmentation(flip_prob=0.5, jpeg_quality=(60, 90))
+    assert found.augmentation == ClipAugmentation(
+        flip_prob=0.5, jpeg_quality=(60, 90), tones=Tones(hue_deg=10)
+    )
