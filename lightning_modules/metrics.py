@@ -196,7 +196,8 @@ class VideoScores(Metric):
     of one clip: where clips overlap, or a short track is mirrored, a frame of the video is shown
     and counted more than once. Clips of one frame never do that.
 
-    `compute` returns 0-d float32 tensors: clip_auc (ranked by logit), video_auc, video_eer,
+    `compute` returns 0-d float32 tensors: clip_auc (ranked by logit; what DeepfakeBench reports as
+    the "video_auc" of clip models), video_auc (clips pooled to videos), video_eer,
     video_ap, num_videos, num_clips; where frames were scored also frame_auc and num_frames; with
     resampling also video_auc_low and video_auc_high, the 95 % interval. An absent class gives NaN.
 

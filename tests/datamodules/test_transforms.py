@@ -138,11 +138,11 @@ def test_tones_are_one_of_three_changes_each_within_its_limits() -> None:
     changed = 0
     for name, value in (("brightness", 0.1), ("main_colours", 0.3), ("hue_deg", 40.0)):
         tones = Tones(**{**nothing, name: value})
-        found = [tones.apply(frames, np.random.default_rng(seed)) for seed in range(30)]
+        found = [tones.apply(frames, np.random.default_rng(seed)) for seed in range(60)]
         apart = np.array([np.abs(one.astype(int) - frames).mean() for one in found])
-        # Going to hue and back costs a grey level.
-        share = (apart > 1.5).mean()
-        assert 0.1 < share < 0.6
+        # Going to hue and back costs some grey levels.
+        share = (apart > 0.4).mean()
+        assert 0.15 < share < 0.55
         changed += share
         if name == "brightness":
             assert apart.max() <= 26
