@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weights.errors import WeightsError
+from weights.hub import cache_if_out_of_reach, is_of_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +106,31 @@ def fetching(name: str, source: str) -> Iterator[None]:
     Raises:
         WeightsError: If the block cannot reach the network or read, or the weights do not fit.
     """
+    with _one_line(name, source):
+        if is_file_name(source):
+            yield
+            return
+        with cache_if_out_of_reach() as reason:
+            try:
+                yield
+            except Exception as error:
+                if not (reason and _is_missing(error)):
+                    raise
+                # The libraries say at length that the cache lacks it, but not why only that counts.
+                raise OSError(f"{reason}, and the cache has no copy") from error
+
+
+def _is_missing(error: BaseException | None) -> bool:
+    """Tell whether a file was sought in vain, however often the error was raised anew."""
+    while error is not None:
+        if isinstance(error, FileNotFoundError | ConnectionError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def _one_line(name: str, source: str) -> Iterator[None]:
     try:
         with quietly(), warnings.catch_warnings():
             # open_clip only warns, and then computes another function than was trained.
@@ -115,7 +141,9 @@ def fetching(name: str, source: str) -> Iterator[None]:
             f"the weights '{source}' were trained with another activation than {name} has; "
             "choose the encoder of the same name with, or without, '-quickgelu'"
         ) from error
-    except _UNREADABLE as error:
+    except Exception as error:
+        if not (isinstance(error, _UNREADABLE) or is_of_client(error)):
+            raise
         if is_file_name(source):
             raise WeightsError(f"{source} does not fit {name}: {_reason(error)}") from error
         raise WeightsError(
