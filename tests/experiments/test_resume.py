@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.cases import CASES
 from tests.support.probes import KILL_AT
-from tests.support.programs import start
+from tests.support.programs import run_here, start
 from tests.support.stores import write_store
 
 COMMON = (
@@ -29,22 +30,28 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(
+    scope="module", params=["ftcn_tt", "hff", pytest.param("xception", marks=pytest.mark.slow)]
+)
+def method(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
-def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(store: Path, method: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("resume") / "whole"
-    done = start("experiments.run", *fit(store, run))
-    assert done.returncode == 0, done.stderr
+    assert run_here(*fit(store, run, method)) == 0
     return run
 
 
-def fit(store: Path, run: Path) -> list[str]:
+def fit(store: Path, run: Path, method: str) -> list[str]:
     return [
-        *("fit", "--root", str(store), "--run", str(run), *COMMON),
+        *("fit", "--root", str(store), "--run", str(run), *COMMON, *CASES[method].words),
         f"--trainer.max_epochs={EPOCHS}",
         "--trainer.accumulate_grad_batches=1",
-        "--data.init_args.num_frames=4",
-        "--data.init_args.image_size=32",
         "--data.init_args.batch_size=2",
+        "--data.init_args.train_clips_per_video=1",
         "--data.init_args.eval_clips_per_video=1",
         "--data.init_args.num_workers=0",
         "--trainer.callbacks+=tests.support.probes.KillAt",
@@ -60,13 +67,12 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def killed_and_resumed(store: Path, run: Path, steps: list[int]) -> None:
+def killed_and_resumed(store: Path, run: Path, method: str, steps: list[int]) -> None:
     for k, step in enumerate(steps):
-        words = fit(store, run) if k == 0 else ["fit", "--resume", str(run), *COMMON]
+        words = fit(store, run, method) if k == 0 else ["fit", "--resume", str(run), *COMMON]
         died = start("experiments.run", *words, **{KILL_AT: str(step)})
         assert died.returncode == -signal.SIGKILL, died.stderr
-    done = start("experiments.run", "fit", "--resume", str(run), *COMMON)
-    assert done.returncode == 0, done.stderr
+    assert run_here("fit", "--resume", str(run), *COMMON) == 0
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -74,13 +80,13 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_killed_in_mid_epoch(store: Path, whole: Path, tmp_path: Path) -> None:
-    killed_and_resumed(store, tmp_path / "run", [7])
+def test_killed_in_mid_epoch(store: Path, method: str, whole: Path, tmp_path: Path) -> None:
+    killed_and_resumed(store, tmp_path / "run", method, [7])
     assert same(weights(tmp_path / "run"), weights(whole))
 
 
 @pytest.mark.slow
-def test_killed_five_times(store: Path, whole: Path, tmp_path: Path) -> None:
+def test_killed_five_times(store: Path, method: str, whole: Path, tmp_path: Path) -> None:
     # 4 and 8 are the first steps of an epoch, the others lie within one.
-    killed_and_resumed(store, tmp_path / "run", [3, 4, 6, 8, 11])
+    killed_and_resumed(store, tmp_path / "run", method, [3, 4, 6, 8, 11])
     assert same(weights(tmp_path / "run"), weights(whole))

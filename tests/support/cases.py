@@ -39,6 +39,16 @@ class MethodCase:
         }
         return self.method(**(given | self.tiny | arguments))
 
+    @property
+    def words(self) -> list[str]:
+        """What makes it small on the command line of `experiments.run`."""
+        return [
+            *("--exp", self.name),
+            *(f"--model.init_args.{name}={value}" for name, value in self.tiny.items()),
+            f"--data.init_args.num_frames={self.num_frames}",
+            f"--data.init_args.image_size={self.image_size}",
+        ]
+
     def clip(self, batch: int) -> torch.Tensor:
         """Return random normalised clips, shape (B, 3, T, H, W), float32."""
         size = self.image_size
@@ -66,3 +76,6 @@ METHOD_CASES = [
 
 #: The first experiment of each network; another with the same one adds nothing to tests of it.
 NETWORK_CASES = list({(c.method, str(c.tiny)): c for c in reversed(METHOD_CASES)}.values())[::-1]
+
+#: By name.
+CASES = {case.name: case for case in METHOD_CASES}

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from experiments.run import main
 from experiments.run_folder import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,3 +37,21 @@ def start(
         timeout=timeout_s,
         check=False,
     )
+
+
+def run_here(*words: str) -> int:
+    """Run `python -m experiments.run WORDS` in this process, which need not start first.
+
+    Args:
+        words: Its arguments.
+
+    Returns:
+        Its exit code.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (ENVIRONMENT, "WANDB_API_KEY"):
+            patch.delenv(name, raising=False)
+        try:
+            return main(list(words))
+        finally:
+            os.environ.pop(ENVIRONMENT, None)
