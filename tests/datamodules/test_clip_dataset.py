@@ -134,13 +134,18 @@ def _write_marked(path: Path, num_frames: int) -> None:
             )
 
 
-@pytest.mark.parametrize(("flip_prob", "jitter"), [(0.0, 0.0), (1.0, 0.0), (0.0, 4.0), (1.0, 4.0)])
+@pytest.mark.parametrize(
+    ("flip_prob", "jitter", "rotate_prob"),
+    [(0.0, 0.0, 0), (1.0, 0.0, 0), (0.0, 4.0, 0), (1.0, 4.0, 0), (0.0, 0.0, 1), (1.0, 4.0, 1)],
+)
 def test_landmarks_lie_where_the_picture_is(
-    tmp_path: Path, flip_prob: float, jitter: float
+    tmp_path: Path, flip_prob: float, jitter: float, rotate_prob: float
 ) -> None:
     write_store(tmp_path, {("train", 0): 1}, num_frames=2)
     _write_marked(tmp_path / "tracks/marked.zip", 5)
-    augmentation = ClipAugmentation(flip_prob=flip_prob, landmark_jitter_px=jitter)
+    augmentation = ClipAugmentation(
+        flip_prob=flip_prob, landmark_jitter_px=jitter, rotate_prob=rotate_prob, rotate_deg=20
+    )
     cutter = ClipCutter(PreparedStore(tmp_path), 96, augmentation)
     clip = cutter.cut("tracks/marked.zip", range(5), np.random.default_rng(0))
     # A mirrored face's landmark 0 is the old 16, which the disk is on; else landmark 16 is.
