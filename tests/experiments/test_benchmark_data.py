@@ -43,7 +43,7 @@ def test_every_way_of_making_fakes_is_measured(
     arguments = ["--clips", "2", "--rounds", "1", "--frames", "4", "--size", "32"]
     assert main(["data", "--root", str(store), *arguments]) == 0
     table = capsys.readouterr().out.partition("forging\n")[2].splitlines()
-    names = ["temporal_dropout", "temporal_repeat", "cross_blend", "self_blend"]
+    names = ["temporal_dropout", "temporal_repeat", "cross_blend", "self_blend", "video_blend"]
     assert [line.split()[0] for line in table] == names
     for line in table:
         whole, *parts = map(float, line.split()[1:])
