@@ -43,6 +43,8 @@ class SyntheticDataModule(VideoDataModule):
         temporal_strength: Factor on the tremble of `temporal` and `both`; 1 is about 2 % of the
             eye distance and of the brightness, and 4 grey levels of the texture.
         spatial_strength: How much of another person shows in `spatial` and `both`, 0..1.
+        generator_scale: How many times a forged face was enlarged, 1..8; above 1 it is softer than
+            the frame around it and lacks the camera's noise, as what networks make.
         split_fractions: Shares of the people in train, val and test.
         render_seed: Of everything that is rendered.
         render_workers: Processes that render and prepare; None for one per core.
@@ -59,6 +61,7 @@ class SyntheticDataModule(VideoDataModule):
         kinds: tuple[ForgeryKind, ...] = ("temporal", "both"),
         temporal_strength: float = 2.5,
         spatial_strength: float = 0.8,
+        generator_scale: float = 1.0,
         split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
         render_seed: int = 0,
         render_workers: int | None = None,
@@ -72,6 +75,7 @@ class SyntheticDataModule(VideoDataModule):
             kinds=tuple(kinds),
             temporal_strength=temporal_strength,
             spatial_strength=spatial_strength,
+            generator_scale=generator_scale,
             split_fractions=split_fractions,
             seed=render_seed,
         )

@@ -56,6 +56,8 @@ class SyntheticSpec:
         temporal_strength: Factor on the errors of `temporal` and `both`; 1 trembles by about
             2 % of the eye distance.
         spatial_strength: How much of the other person shows in `spatial` and `both`, 0..1.
+        generator_scale: How many times a forged face was enlarged; above 1 it is softer than the
+            frame around it and lacks the camera's noise.
         split_fractions: Shares of the people in train, val and test.
         masks: Whether to write the mask of the forged region beside each fake.
         seed: Seed of everything random.
@@ -68,6 +70,7 @@ class SyntheticSpec:
     kinds: tuple[ForgeryKind, ...] = ("temporal", "both")
     temporal_strength: float = 2.5
     spatial_strength: float = 0.8
+    generator_scale: float = 1.0
     split_fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     masks: bool = False
     seed: int = 0
@@ -106,6 +109,9 @@ class SyntheticSpec:
             or self.frame_size % 16,
             "strengths must not be negative, spatial_strength at most 1": self.temporal_strength < 0
             or not 0 <= self.spatial_strength <= 1,
+            f"generator_scale {self.generator_scale} is not between 1 and 8": not 1
+            <= self.generator_scale
+            <= 8,
             "split_fractions must be three shares that are not all 0": min(self.split_fractions) < 0
             or sum(self.split_fractions) <= 0,
             f"{self.num_identities} people cannot fill all splits": self.num_identities
@@ -182,6 +188,7 @@ def render_video(
             spec.num_frames,
             spec.temporal_strength,
             spec.spatial_strength,
+            spec.generator_scale,
             _rng(spec, _FORGERY, identity, video),
         )
     return render(footage, forgery, _rng(spec, _NOISE, identity, video, int(kind is not None)))

@@ -8,6 +8,10 @@ rest of the frame; only what a kind's name says differs from the real video:
   texture in each frame. Every frame alone looks real; together they tremble.
 * `spatial`: another person's skin, eyes and partly shape, still in time.
 * `both`: another person's face that trembles.
+
+By default a forged face is as sharp as the frame around it. With a `generator_scale` above 1 it is
+what networks that make faces leave: a picture of fewer pixels, enlarged, and without the noise of
+the camera.
 """
 
 from __future__ import annotations
@@ -70,12 +74,15 @@ class Forgery:
         canvas: The face that is laid over.
         mask: How much of it shows, 0..1, shape (C, C), float32.
         errors: Errors of the frames, or None for a forgery that is still in time.
+        generator_scale: Pixels of the frame for each that the face was made of, along a side; above
+            1 it lacks the camera's noise, too.
     """
 
     kind: ForgeryKind
     canvas: FaceCanvas
     mask: FloatArray
     errors: FrameErrors | None
+    generator_scale: float
 
 
 def make_forgery(
@@ -84,6 +91,7 @@ def make_forgery(
     num_frames: int,
     temporal_strength: float,
     spatial_strength: float,
+    generator_scale: float,
     rng: np.random.Generator,
 ) -> Forgery:
     """Forge a face.
@@ -97,6 +105,7 @@ def make_forgery(
         num_frames: Frames of the video.
         temporal_strength: Factor on all errors of `temporal` and `both`.
         spatial_strength: How much of the other person shows in `spatial` and `both`, 0..1.
+        generator_scale: As in `Forgery`.
         rng: Source of everything random.
 
     Returns:
@@ -110,7 +119,7 @@ def make_forgery(
     side = len(target.alpha)
     canvas = target if kind == "temporal" else _swap(target, spatial_strength, rng)
     errors = None if kind == "spatial" else _draw_errors(num_frames, side, temporal_strength, rng)
-    return Forgery(kind=kind, canvas=canvas, mask=_inner_face(target), errors=errors)
+    return Forgery(kind, canvas, _inner_face(target), errors, generator_scale)
 
 
 def _swap(target: FaceCanvas, strength: float, rng: np.random.Generator) -> FaceCanvas:

@@ -85,6 +85,8 @@ def _render_frames(
         picture += alpha[..., None] * (colour - picture)
         picture *= footage.tint * footage.motion.exposure[index]
         noise = rng.standard_normal((size, size), dtype=np.float32)
+        if forgery is not None and forgery.generator_scale > 1:
+            noise *= 1 - mask
         picture += (np.float32(footage.noise) * noise)[..., None]
         np.clip(picture, 0, 255, out=picture)
         yield np.rint(picture).astype(np.uint8), np.rint(255 * mask * alpha).astype(np.uint8)
@@ -185,6 +187,7 @@ def _lay_over(
     errors = forgery.errors
     if errors is None:
         forged, _ = _head(footage, forgery.canvas, where, index)
+        forged = _enlarged(forged, forgery.generator_scale)
         return colour + mask[..., None] * (forged - colour), mask
     side = len(forgery.mask)
     unit = np.float32(side / CANVAS_SPAN)
@@ -197,7 +200,17 @@ def _lay_over(
     field = _remap(field, where)
     forged *= 1 + errors.gain[index]
     forged += field[..., None]
+    forged = _enlarged(forged, forgery.generator_scale)
     return colour + mask[..., None] * (forged - colour), mask
+
+
+def _enlarged(picture: FloatArray, scale: float) -> FloatArray:
+    """Make a picture (H, W, 3) as soft as one made at 1/`scale` of its size and enlarged."""
+    if scale == 1:
+        return picture
+    size = picture.shape[1::-1]
+    small = cv2.resize(picture, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC), dtype=np.float32)
 
 
 def _landmarks(footage: Footage) -> FloatArray:

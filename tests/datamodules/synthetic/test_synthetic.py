@@ -144,6 +144,7 @@ def test_manifest_is_what_the_pipeline_reads(tiny: Path) -> None:
         ({"num_identities": 2}, "2 people cannot fill all splits"),
         ({"frame_size": 100}, "multiple of 16"),
         ({"spatial_strength": 1.5}, "spatial_strength"),
+        ({"generator_scale": 0.5}, "generator_scale 0.5"),
         ({"split_fractions": (0.0, 0.0, 0.0)}, "split_fractions"),
     ],
 )
@@ -240,6 +241,24 @@ def test_strength_is_a_dial() -> None:
     assert weak < strong
 
 
+@pytest.mark.parametrize("kind", ["spatial", "both"])
+def test_a_generated_face_is_softer_than_the_frame_around_it(kind: ForgeryKind) -> None:
+    sharp, soft = _pair(kind)[1], _pair(kind, generator_scale=2)[1]
+    forged, outside = sharp.mask[0] > 250, sharp.mask[0] == 0
+    assert np.array_equal(sharp.frames[0][outside], soft.frames[0][outside])
+    assert _detail(soft)[forged].mean() < 0.8 * _detail(sharp)[forged].mean()
+
+
+def test_a_generated_face_has_no_noise_of_the_camera() -> None:
+    face = _face(7)
+    footage = replace(draw_footage(face, 12, 128, np.random.default_rng(2)), noise=6.0)
+    forgery = make_forgery("spatial", face, 12, 0, 1.0, 2, np.random.default_rng(3))
+    noisy, clean = (render(f, forgery, _rng()) for f in (footage, _still(footage)))
+    noise = np.abs(noisy.frames[0].astype(float) - clean.frames[0]).mean(axis=2)
+    assert noise[noisy.mask[0] == 255].mean() < 0.1
+    assert noise[noisy.mask[0] == 0].mean() > 3
+
+
 def test_trivial_detectors_are_near_chance_and_the_tremble_is_not(tmp_path: Path) -> None:
     spec = replace(TINY, num_identities=40, num_frames=10, temporal_strength=1.5)
     rows = _rows(write_synthetic_dataset(tmp_path, spec))
@@ -325,12 +344,14 @@ def _still(footage: Footage) -> Footage:
 
 
 def _pair(
-    kind: ForgeryKind, temporal: float = 1.5, spatial: float = 1.0
+    kind: ForgeryKind, temporal: float = 1.5, spatial: float = 1.0, generator_scale: float = 1.0
 ) -> tuple[Rendering, Rendering]:
     """Real and fake of the same footage, without noise."""
     face = _face(7)
     footage = _still(draw_footage(face, 12, 128, np.random.default_rng(2)))
-    forgery = make_forgery(kind, face, 12, temporal, spatial, np.random.default_rng(3))
+    forgery = make_forgery(
+        kind, face, 12, temporal, spatial, generator_scale, np.random.default_rng(3)
+    )
     return render(footage, None, _rng()), render(footage, forgery, _rng())
 
 
@@ -338,6 +359,10 @@ def _tremble(made: Rendering) -> float:
     """Second difference in time of the middle of the face."""
     x, y = made.points68[:, 30].mean(axis=0).astype(int)
     return _second_difference(made.frames[:, y - 16 : y + 16, x - 14 : x + 14].mean(axis=3))
+
+
+def _detail(made: Rendering) -> NDArray[Any]:
+    return np.abs(cv2.Laplacian(made.frames[0].astype(np.float32).mean(axis=2), cv2.CV_32F))
 
 
 def _second_difference(grey: NDArray[Any]) -> float:
