@@ -7,12 +7,12 @@ The first prints a certificate and exits with 0 if everything passed, with 1 oth
 loads a checkpoint in the official layout strictly and prints one logit (log-odds of fake) a line,
 nothing else. Users' mistakes give one line on standard error and exit code 2.
 
-Limits: float32 within 1e-4, float64 within 1e-8 (hff: 1e-9) of each statistic and logit, relative
-to the golden number where that is larger than 1; a training step within 1e-4 relative (gradient
-norms in float32: see `parity.GRADIENT_LIMIT_FLOAT32`). The stages of a float32 training step of
-`altfreezing` have 5e-4: its last norms are over 32 values each, which amplifies how convolutions
-round their sums. Ours are off by up to 2.0e-4, plain `nn.Conv3d` by 1.0e-4 to 1.9e-4 (without and
-with oneDNN); only sums in float64, rounded after every layer, come to 2.3e-5.
+Limits: float32 within 1e-4, float64 within 1e-8 (hff, sta: 1e-9) of each statistic and logit,
+relative to the golden number where that is larger than 1; a training step within 1e-4 relative
+(gradient norms in float32: see `parity.GRADIENT_LIMIT_FLOAT32`). The stages of a float32 training
+step of `altfreezing` have 5e-4: its last norms are over 32 values each, which amplifies how
+convolutions round their sums. Ours are off by up to 2.0e-4, plain `nn.Conv3d` by 1.0e-4 to 1.9e-4
+(without and with oneDNN); only sums in float64, rounded after every layer, come to 2.3e-5.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch
 
 from weights import golden_numbers as gold
 from weights.certify_hff import certify_hff
+from weights.certify_sta import certify_sta
 from weights.convert import LAYOUTS, recognise
 from weights.errors import WeightsError
 from weights.loading import load_official, read_state_dict
@@ -91,6 +92,14 @@ class Method:
         return network
 
 
+_STA = Method(
+    network="lightning_modules.backbones.sta:build_network",
+    clip_arguments=lambda shape: {"num_frames": shape[2], "image_size": shape[-1]},
+    logit=lambda output: output[0][:, 1] - output[0][:, 0],
+    layouts=("sta",),
+    certificate=certify_sta,
+)
+
 _TRANSFORMER = r"head\.time_T\."
 
 METHODS = {
@@ -145,6 +154,8 @@ METHODS = {
         layouts=("hff", "hff_bench"),
         certificate=certify_hff,
     ),
+    "sta": _STA,
+    "sta_vb": _STA,  # the experiment
 }
 
 

@@ -11,6 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from weights.clip_layouts import (
+    CLIP_FRESH,
+    CLIP_RENAMES,
+    STA_RENAMES,
+    from_hugging_face,
+    sta_structure,
+    visual_side,
+)
+
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each entry of a state dict."""
 
@@ -32,7 +41,9 @@ class Layout:
         fresh: Patterns of keys of ours that such files do not have; they stay as initialised.
         options: Options the weights were trained with and that no shape tells, by name; the
             network's own must be the same.
-        adapt: Brings the tensors of a file into the layout's shapes.
+        adapt: Brings the tensors of a file into the layout's keys and shapes.
+        repeated: Official keys of a part that is repeated, whose number is the pattern's group; a
+            file may have more of them than the network, and the first ones are taken.
     """
 
     method: str
@@ -43,6 +54,7 @@ class Layout:
     fresh: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    repeated: str | None = None
 
     def sources(self, keys: Iterable[str]) -> dict[str, str]:
         """Find the official key behind each key of ours, except those that stay fresh.
@@ -84,6 +96,8 @@ MARKERS = {
     "hff": r"xception_(rgb|srm)\..+",
     "hff_bench": r"backbone_(rgb|srm)\..+",
     "sta": r"backbone\.transformer\.resblocks\.\d+\.Adapter\..+",
+    "clip": r"(visual\.)?transformer\.resblocks\.0\.attn\.in_proj_weight",
+    "clip_hugging_face": r"(vision_model\.)?encoder\.layers\.0\.self_attn\.q_proj\.weight",
     "xception": r"block12\.rep\.4\.pointwise\.weight",
 }
 
@@ -251,6 +265,19 @@ def _unsqueeze_pointwise(state: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _clip_layout(method: str, adapt: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Layout:
+    return Layout(
+        method=method,
+        renames=CLIP_RENAMES,
+        structure=lambda shapes: {},
+        # The projection to what pictures and texts share; a counter of old Hugging Face files.
+        dead_prefixes=("proj", "embeddings.position_ids"),
+        fresh=CLIP_FRESH,
+        adapt=adapt,
+        repeated=r"transformer\.resblocks\.(\d+)\..+",
+    )
+
+
 LAYOUTS = {
     "ftcn_tt": Layout(
         method="ftcn_tt",
@@ -295,4 +322,7 @@ LAYOUTS = {
         fresh=(r"(residual|inject\d|guided?|cross\d|fusion|classifier)\..+",),
         adapt=_unsqueeze_pointwise,
     ),
+    "sta": Layout(method="sta", renames=STA_RENAMES, structure=sta_structure),
+    "clip": _clip_layout("clip", visual_side),
+    "clip_hugging_face": _clip_layout("clip_hugging_face", from_hugging_face),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ class LoadReport(NamedTuple):
 
     Attributes:
         left_out: Keys of the file: the official network does not use them either, or they
-            classify another task's classes.
+            classify another task's classes; and repeated parts that the network has fewer of.
         fresh: Keys of ours that such a file does not have; they stayed as initialised.
     """
 
@@ -175,6 +176,8 @@ def load_official(
     _require_options(network, layout, source)
     state = layout.adapt(state)
     expected = {key: tuple(own[ours].shape) for ours, key in sources.items()}
+    surplus = _surplus(layout, expected, state)
+    state = {key: value for key, value in state.items() if key not in surplus}
     left_out = [
         key for key in state if key not in expected and key.startswith(layout.dead_prefixes)
     ]
@@ -188,7 +191,27 @@ def load_official(
     loaded = {ours: alive[key] for ours, key in sources.items() if key in alive}
     require_constants(network, loaded, source)
     network.load_state_dict(own | loaded)
+    left_out += dict.fromkeys(surplus.values())
     return LoadReport(tuple(left_out), tuple(key for key in own if key not in loaded))
+
+
+def _surplus(layout: Layout, expected: Iterable[str], state: Iterable[str]) -> dict[str, str]:
+    """Find the keys of repeated parts that the network has fewer of.
+
+    Args:
+        layout: Of the file.
+        expected: Official keys that the network takes.
+        state: Keys of the file.
+
+    Returns:
+        A word for the part by key.
+    """
+    if layout.repeated is None:
+        return {}
+    pattern = re.compile(layout.repeated)
+    kept = {match[1] for match in map(pattern.fullmatch, expected) if match}
+    found = {key: match for key in state if (match := pattern.fullmatch(key))}
+    return {key: key[: m.end(1)] for key, m in found.items() if m[1] not in kept}
 
 
 def require_constants(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

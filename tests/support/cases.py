@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules import FTCN, HFF, I3D, ForgeryModule, FrameAverage
+from lightning_modules import FTCN, HFF, I3D, ForgeryModule, FrameAverage, StAVB
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,13 @@ class MethodCase:
         return torch.randn(batch, 3, self.num_frames, size, size, generator=generator)
 
 
+#: A tower of four patches a frame.
+TINY_STA: dict[str, Any] = {
+    "encoder": "ViT-B-32-quickgelu",
+    "tower": {"width": 32, "head_width": 16, "patch_size": 16},
+    "weights": "none",
+}
+
 METHOD_CASES = [
     MethodCase("ftcn_tt", FTCN),
     MethodCase("i3d", I3D),
@@ -72,6 +79,8 @@ METHOD_CASES = [
         {"library": "open_clip", "encoder": "ViT-S-32-alt", "weights": "none"},
     ),
     MethodCase("hff", HFF, {"width": 8, "weights": "none"}),
+    MethodCase("sta_vb", StAVB, TINY_STA | {"num_layers": 2}),
+    MethodCase("sta_vb_b32", StAVB, TINY_STA | {"num_layers": 3}),
 ]
 
 #: The first experiment of each network; another with the same one adds nothing to tests of it.

@@ -128,7 +128,7 @@ def test_the_program_prints_a_certificate_and_its_verdict_is_the_exit_code(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", certify.METHODS)
+@pytest.mark.parametrize("method", sorted(certify.METHODS.keys() - {"sta_vb"}))  # it is sta
 def test_full_certificate(method: str) -> None:
     findings = certify.certify(method)
     columns = {finding.column.removeprefix("full ") for finding in findings}

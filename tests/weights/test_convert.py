@@ -171,6 +171,8 @@ def test_methods_are_told_apart_by_their_keys() -> None:
         "kinetics_i3d": kinetics_shapes(),
         "sta": {"backbone.transformer.resblocks.0.Adapter.down.weight": ()},
     }
+    keys["clip"] = {"visual.transformer.resblocks.0.attn.in_proj_weight": ()}
+    keys["clip_hugging_face"] = {"encoder.layers.0.self_attn.q_proj.weight": ()}
     assert set(keys) == set(MARKERS)
     for method, names in keys.items():
         assert recognise(names) == method
