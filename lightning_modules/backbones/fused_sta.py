@@ -51,7 +51,7 @@ def class_tokens(backbone: StABackbone, tokens: Tensor) -> Tensor:
         backbone: Of the blocks.
         tokens: What the first block takes; without gradients they are overwritten.
     """
-    *first, last = backbone.blocks
+    *first, last = backbone.stages()
     keeps = torch.is_grad_enabled()
     for block in first:
         if keeps:
@@ -66,7 +66,7 @@ def class_tokens(backbone: StABackbone, tokens: Tensor) -> Tensor:
 def _parts(tokens: Tensor) -> tuple[Tensor, ...]:
     """Split tokens (B * T, N, C) into what is computed at a time."""
     one_by_one = tokens.device.type == "cpu" and not torch.is_grad_enabled()
-    return tokens.split(1 if one_by_one else max(1, len(tokens)))
+    return torch.split(tokens, 1 if one_by_one else max(1, len(tokens)))
 
 
 def _last_block(block: StABlock, tokens: Tensor) -> Tensor:
@@ -79,13 +79,13 @@ def _last_block(block: StABlock, tokens: Tensor) -> Tensor:
     classes = tokens[:, :1] + _attended(block.attn, q, k, v)
     classes = classes + block.mlp(block.ln_2(classes))
     adapter = block.adapter
-    added: Tensor = adapter.act_up(adapter.up(adapter.act_down(adapter.down(classes))))
-    return classes + added
+    out: Tensor = classes + F.gelu(adapter.up(F.gelu(adapter.down(classes))))
+    return out
 
 
 def _attended(attention: nn.MultiheadAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    heads = attention.num_heads
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    shape = (attention.num_heads, attention.head_dim)
+    q, k, v = (x.reshape(*x.shape[:2], *shape).transpose(1, 2) for x in (q, k, v))
     attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     return _linear(attended, attention.out_proj.weight, attention.out_proj.bias)
 
@@ -96,10 +96,9 @@ def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = Fals
     On some CPUs oneDNN takes half the time of the library that torch has for float32.
     """
     if _is_for_onednn(rows):
-        activation = ("gelu", [], "none") if gelu else ("none", [], "")
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(
-            rows.contiguous(), weight, bias, *activation
-        )
+        name, variant = ("gelu", "none") if gelu else ("none", "")
+        product = torch.ops.mkldnn._linear_pointwise
+        out: Tensor = product(rows.contiguous(), weight, bias, name, [], variant)
         return out
     out = F.linear(rows, weight, bias)
     return F.gelu(out) if gelu else out
@@ -108,8 +107,10 @@ def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = Fals
 def _is_for_onednn(rows: Tensor) -> bool:
     if torch.is_grad_enabled() or rows.device.type != "cpu" or rows.dtype != torch.float32:
         return False
-    available = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-    return available and not torch.is_autocast_enabled("cpu") and rows.numel() > 0
+    if torch.is_autocast_enabled("cpu") or not rows.numel():
+        return False
+    # Of torch's builds without oneDNN, and of users who switched it off.
+    return bool(torch._C._has_mkldnn and torch.backends.mkldnn.enabled)
 
 
 # Training
@@ -117,7 +118,8 @@ def _is_for_onednn(rows: Tensor) -> bool:
 
 def _block(block: StABlock, tokens: Tensor, grid: Grid, recompute: bool) -> Tensor:
     def perceptron(tokens: Tensor) -> Tensor:
-        return tokens + block.mlp(block.ln_2(tokens))
+        out: Tensor = tokens + block.mlp(block.ln_2(tokens))
+        return out
 
     qkv = F.linear(block.ln_1(tokens), block.attn.in_proj_weight, block.attn.in_proj_bias)
     tokens = tokens + _attended(block.attn, *qkv.chunk(3, -1))
@@ -144,7 +146,7 @@ def _adapted(adapter: Adapter, tokens: Tensor, grid: Grid, recompute: bool) -> T
     plain = not any(isinstance(part, nn.SyncBatchNorm) for part in adapter.modules())
     both = _twice(streams, narrow) if recompute and plain else streams(narrow)
     to_temporal, to_spatial = adapter.cross(*both)
-    mixed = F.gelu((to_temporal + to_spatial) / 2).unflatten(1, (grid.frames, -1)).flatten(0, 1)
+    mixed = F.gelu((to_temporal + to_spatial) / 2).reshape(len(tokens), -1, narrow.shape[2])
     return tokens + F.gelu(adapter.up(torch.cat([narrow[:, :1], mixed], 1)))
 
 
@@ -156,16 +158,23 @@ def _streams(
     Kernels are 1 in time or in space, so that two axes are enough: those of a frame, or time and
     the place in a frame.
     """
+    (frames, height, width), channels = grid, narrow.shape[2]
     patches = narrow[:, 1:].contiguous()
-    frames = patches.unflatten(1, grid[1:]).permute(0, 3, 1, 2)
-    courses = patches.unflatten(0, (-1, grid.frames)).permute(0, 3, 1, 2)
-    spatial = sum(_branch(branch, frames, 0, track) for branch in adapter.spatial)
-    temporal = sum(_branch(branch, courses, 4, track) for branch in adapter.temporal)
-    tokens = patches.unflatten(0, (-1, grid.frames)).flatten(1, 2)
-    return tuple(  # type: ignore[return-value]
-        torch.add(tokens, maps.permute(0, 2, 3, 1).reshape(tokens.shape), alpha=1 / len(kind))
-        for maps, kind in ((spatial, adapter.spatial), (temporal, adapter.temporal))
-    )
+    tokens = patches.view(-1, frames * height * width, channels)
+    in_space = patches.view(-1, height, width, channels).permute(0, 3, 1, 2)
+    in_time = patches.view(-1, frames, height * width, channels).permute(0, 3, 1, 2)
+    spatial = [_branch(branch, in_space, 0, track) for branch in adapter.spatial]
+    temporal = [_branch(branch, in_time, 4, track) for branch in adapter.temporal]
+    return _mean_onto(tokens, spatial), _mean_onto(tokens, temporal)
+
+
+def _mean_onto(tokens: Tensor, maps: list[Tensor]) -> Tensor:
+    """Add the mean of maps (N, C', H, W) to the tokens (B, T * H * W, C') that they are of."""
+    total = maps[0]
+    for other in maps[1:]:
+        total = total + other
+    rows = total.permute(0, 2, 3, 1).reshape(tokens.shape)
+    return torch.add(tokens, rows, alpha=1 / len(maps))
 
 
 def _branch(branch: nn.Module, maps: Tensor, axis: int, track: bool) -> Tensor:
@@ -229,7 +238,7 @@ def _adapt_in_place(adapter: Adapter, tokens: Tensor, grid: Grid) -> None:
     spatial, temporal = _streams(adapter, narrow, grid)
     mixed = _cross_attended(adapter.cross.spatial_to_temporal, temporal, spatial)
     mixed += _cross_attended(adapter.cross.temporal_to_spatial, spatial, temporal)
-    narrow[:, 1:] = F.gelu(mixed.div_(2)).unflatten(1, (grid.frames, -1)).flatten(0, 1)
+    narrow[:, 1:] = F.gelu(mixed.div_(2)).reshape(len(narrow), -1, narrow.shape[2])
     for part, bottleneck in zip(_parts(tokens), _parts(narrow), strict=True):
         part += _linear(bottleneck, adapter.up.weight, adapter.up.bias, gelu=True)
 

@@ -97,7 +97,11 @@ class StABackbone(nn.Module):
             for block in self.blocks:
                 tokens = block(tokens, self.grid)
             tokens = self.ln_post(tokens)[:, 0]
-        return tokens.unflatten(0, (-1, self.num_frames))
+        return tokens.reshape(-1, self.num_frames, self.width)
+
+    def stages(self) -> list[StABlock]:
+        """Return the blocks, first to last."""
+        return [block for block in self.blocks if isinstance(block, StABlock)]
 
     def embed(self, clip: Tensor) -> Tensor:
         """Cut clips (B, 3, T, H, W) into tokens (B * T, 1 + H' * W', C), before the blocks."""
@@ -149,7 +153,7 @@ class StANetwork(nn.Module):
         """Train the adapters, the temporal embedding, the last norm and the head alone."""
         backbone = self.backbone
         kept: list[nn.Module] = [backbone.conv1, backbone.ln_pre]
-        kept += [part for block in backbone.blocks for part in _block(block).frozen_parts()]
+        kept += [part for block in backbone.stages() for part in block.frozen_parts()]
         for part in kept:
             part.requires_grad_(False)
         backbone.class_embedding.requires_grad_(False)
@@ -161,7 +165,7 @@ class StANetwork(nn.Module):
         Only class tokens are scored, and those pass the streams of the last adapter by: their
         gradients are zero, and a decay of weights would shrink them to nothing.
         """
-        for part in _block(self.backbone.blocks[-1]).adapter.unreached():
+        for part in self.backbone.stages()[-1].adapter.unreached():
             part.requires_grad_(False)
 
 
@@ -182,8 +186,3 @@ def build_network(
         num_heads=num_heads,
     )
     return StANetwork(tower, num_frames)
-
-
-def _block(module: nn.Module) -> StABlock:
-    assert isinstance(module, StABlock)
-    return module

@@ -18,7 +18,7 @@ from weights.errors import WeightsError
 
 def build(**options: Any) -> StAVB:
     torch.manual_seed(0)
-    sizes = {"num_layers": 2, "num_frames": 2, "image_size": 32}
+    sizes = {"num_frames": 2, "image_size": 32}
     return StAVB(partial(torch.optim.Adam, lr=1e-3), **(TINY_STA | sizes | options))
 
 

@@ -60,6 +60,7 @@ class MethodCase:
 TINY_STA: dict[str, Any] = {
     "encoder": "ViT-B-32-quickgelu",
     "tower": {"width": 32, "head_width": 16, "patch_size": 16},
+    "num_layers": 2,
     "weights": "none",
 }
 
@@ -79,8 +80,8 @@ METHOD_CASES = [
         {"library": "open_clip", "encoder": "ViT-S-32-alt", "weights": "none"},
     ),
     MethodCase("hff", HFF, {"width": 8, "weights": "none"}),
-    MethodCase("sta_vb", StAVB, TINY_STA | {"num_layers": 2}),
-    MethodCase("sta_vb_b32", StAVB, TINY_STA | {"num_layers": 3}),
+    MethodCase("sta_vb", StAVB, TINY_STA),
+    MethodCase("sta_vb_b32", StAVB, TINY_STA),
 ]
 
 #: The first experiment of each network; another with the same one adds nothing to tests of it.
