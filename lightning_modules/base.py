@@ -104,9 +104,10 @@ class ForgeryModule(LightningModule):
             clip: RGB frames, shape (B, T, H, W, 3), uint8 or float in 0..255.
 
         Returns:
-            Clips of shape (B, 3, T, H, W), float32.
+            Clips of shape (B, 3, T, H, W), float32; of the weights' type under true half or double
+            precision.
         """
-        return self.normalisation.apply(clip)
+        return self.normalisation.apply(clip).to(self.dtype)
 
     def losses(self, output: ForgeryOutput, batch: ClipBatch) -> dict[str, Tensor]:
         """Return the named, weighted loss terms; the step sums them.

@@ -71,7 +71,7 @@ class HFF(FrameMethod):
             layout; or a checkpoint of this suite.
 
     Raises:
-        ValueError: If loss and head do not belong together.
+        ValueError: If loss and head do not belong together, or a number of theirs means nothing.
     """
 
     normalisation = HALF
@@ -99,6 +99,11 @@ class HFF(FrameMethod):
             raise ValueError(f"There is no loss {loss!r}; there are {get_args(Loss)}.")
         if _HEADS[loss] != head:
             raise ValueError(f"loss {loss} belongs to head {_HEADS[loss]}, not {head}; set both.")
+        if scale <= 0 or margin < 0 or gamma < 0 or hard_factor < 1:
+            raise ValueError(
+                "scale must be above 0, margin and gamma at least 0, hard_factor at least 1; got "
+                f"scale {scale}, margin {margin}, gamma {gamma}, hard_factor {hard_factor}"
+            )
         self.loss, self.margin, self.scale = loss, margin, scale
         self.gamma, self.margin_type, self.hard_factor = gamma, margin_type, hard_factor
         self.network = HFFNetwork(

@@ -130,7 +130,7 @@ class HFFNetwork(nn.Module):
         options: The options that no shape of a weight tells, by name.
 
     Raises:
-        ValueError: If an option does not exist or the size is too small.
+        ValueError: If an option does not exist, or width or size are too small.
     """
 
     def __init__(
@@ -147,6 +147,8 @@ class HFFNetwork(nn.Module):
         for name, value, known in (("fusion", fusion, Fusion), ("head", head, Head)):
             if value not in get_args(known):
                 raise ValueError(f"There is no {name} {value!r}; there are {get_args(known)}.")
+        if width < 1:
+            raise ValueError(f"width {width} leaves no channels: HFF takes 1 or more.")
         if map_size(image_size) < 1:
             raise ValueError(f"image_size {image_size} is too small: HFF takes 7 pixels or more.")
         self.image_size = image_size

@@ -27,13 +27,15 @@ class ImageEncoder(nn.Module):
         std: Standard deviation, likewise.
 
     Raises:
-        ValueError: If the library has no such network.
+        ValueError: If the library has no such network, or that cuts frames into patches which do
+            not fill one.
     """
 
     def __init__(self, library: Library, name: str, image_size: int, **loading: Any) -> None:
         super().__init__()
         build = {"timm": _timm, "open_clip": _open_clip}[library]
         self.network, self.num_features, self.mean, self.std = build(name, image_size, loading)
+        _check_patches(self.network, name, image_size)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map normalised frames (N, 3, H, W) to features (N, D)."""
@@ -66,6 +68,19 @@ class FrameClassifier(nn.Module):
 
 
 Built = tuple[nn.Module, int, tuple[float, float, float], tuple[float, float, float]]
+
+
+def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
+    # timm keeps the size with the layer that cuts, and fails in the first forward pass; open_clip
+    # keeps it with the network, and drops what is left over without a word.
+    owner = getattr(network, "patch_embed", network)
+    size = getattr(owner, "patch_size", None)
+    patch = size[0] if isinstance(size, tuple) else size
+    if isinstance(patch, int) and image_size % patch:
+        raise ValueError(
+            f"{name} cuts frames into patches of {patch} pixels: "
+            f"image_size {image_size} is no multiple of that"
+        )
 
 
 def _timm(name: str, image_size: int, loading: dict[str, Any]) -> Built:

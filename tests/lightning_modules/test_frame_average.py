@@ -46,6 +46,16 @@ def test_a_transformer_is_built_for_the_size(size: int) -> None:
         assert module(torch.randn(1, 3, 1, size, size)).logit.shape == (1,)
 
 
+@pytest.mark.parametrize(
+    ("library", "encoder", "patch"), [("timm", TRANSFORMER, 16), ("open_clip", "ViT-S-32-alt", 32)]
+)
+def test_frames_that_are_no_whole_patches_are_refused(
+    library: Any, encoder: str, patch: int
+) -> None:
+    with pytest.raises(ValueError, match=f"{encoder} .* {patch} pixels: image_size 50 is no mult"):
+        FrameAverage(partial(torch.optim.Adam, lr=0.1), encoder, library, image_size=50)
+
+
 def test_normalisation_is_the_encoders_or_as_asked() -> None:
     assert build("legacy_xception").normalisation == HALF
     assert build("efficientnet_b0").normalisation == IMAGENET

@@ -70,6 +70,14 @@ def test_options_of_the_loss_reach_it() -> None:
     assert len(set(losses)) == 4
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("scale", 0.0), ("margin", -0.1), ("gamma", -1.0), ("hard_factor", 0.5)]
+)
+def test_numbers_that_mean_nothing_are_refused(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"hard_factor at least 1; got .*{option} {value}"):
+        build(**{option: value})
+
+
 def test_head_and_loss_must_belong_together() -> None:
     with pytest.raises(ValueError, match="loss am_softmax belongs to head angle_linear"):
         build(head="linear")

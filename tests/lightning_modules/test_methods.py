@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_modules.losses import binary_cross_entropy
-from tests.support.cases import NETWORK_CASES, MethodCase
+from tests.support.cases import CASES, NETWORK_CASES, MethodCase
 
 each_method = pytest.mark.parametrize("case", NETWORK_CASES, ids=lambda c: c.name)
 
@@ -65,3 +65,10 @@ def test_freezing_leaves_the_head_alone_to_train(case: MethodCase) -> None:
     groups = module.parameter_groups()
     frozen = {id(p) for part in backbone for p in part.parameters()}
     assert not any(id(p) in frozen for group in groups for p in group["params"])
+
+
+def test_pictures_take_the_type_of_the_weights() -> None:
+    module = CASES["xception"].build(encoder="test_resnet").double().eval()
+    raw = torch.zeros(1, 4, 32, 32, 3, dtype=torch.uint8)
+    assert module.normalise(raw).dtype == torch.float64
+    assert module(module.normalise(raw)).logit.dtype == torch.float64

@@ -49,6 +49,8 @@ def test_other_sizes_and_shapes_are_refused_with_the_remedy() -> None:
         network(torch.zeros(1, 3, 4, 32, 32))
     with pytest.raises(ValueError, match="image_size 6 is too small"):
         make(6)
+    with pytest.raises(ValueError, match="width 0 leaves no channels"):
+        HFFNetwork(32, width=0)
     with pytest.raises(ValueError, match="no fusion 'add'"):
         make(fusion="add")
     with pytest.raises(ValueError, match="no head 'cosine'"):
