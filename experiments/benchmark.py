@@ -27,6 +27,7 @@ BENCHMARKS = {
     "ftcn_tt": "experiments.benchmarks.network",
     "i3d": "experiments.benchmarks.network",
     "hff": "experiments.benchmarks.network",
+    "sta_vb": "experiments.benchmarks.network",
     "freezing": "experiments.benchmarks.freezing",
     "effect": "experiments.benchmarks.effect",
     "data": "experiments.benchmarks.loading",

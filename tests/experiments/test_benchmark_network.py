@@ -11,6 +11,8 @@ from torch import nn
 from experiments.benchmark import main
 from experiments.benchmarks import network as benchmark
 from experiments.benchmarks.network import Job, Measurement, Setting
+from experiments.benchmarks.released_attention import ExplicitAttention
+from lightning_modules.backbones.sta_adapter import Attention
 from weights.golden_numbers import read_golden
 
 SETTING = Setting(method="ftcn_tt", frames=4, size=32, batch=1, threads=1, repeats=1, device="cpu")
@@ -64,6 +66,22 @@ def test_operations_of_hff_are_those_of_the_official_network() -> None:
     setting = Setting("hff", 1, 256, 1, 1, 1, "cpu")
     official = read_golden("hff_two_stream.json")["flops_per_image_256"]
     assert benchmark._gflop(setting) == pytest.approx(official / 1e9, rel=1e-6)
+
+
+def test_operations_of_sta_are_those_of_the_official_network() -> None:
+    official = read_golden("sta.json")["configs"]["full"]["flops_per_clip"]
+    setting = Setting("sta_vb", 8, 224, 1, 1, 1, "cpu")
+    assert benchmark._gflop(setting) == pytest.approx(official / 1e9, rel=1e-3)
+
+
+def test_attention_as_released_gives_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    attention = Attention(16, 2)
+    query, source = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    expected = attention(query, source)
+    benchmark._make_plain(attention, in_place=True)
+    assert type(attention) is ExplicitAttention
+    torch.testing.assert_close(attention(query, source), expected)
 
 
 def test_a_report_has_a_line_for_each_job_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(
-    scope="module", params=["ftcn_tt", "hff", pytest.param("xception", marks=pytest.mark.slow)]
+    scope="module",
+    params=[
+        *("ftcn_tt", "hff"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("xception", "sta_vb")),
+    ],
 )
 def method(request: pytest.FixtureRequest) -> str:
     name: str = request.param
