@@ -19,9 +19,19 @@ class ExplicitAttention(Attention):
         """Let query tokens (B, N, C') attend to source tokens (B, M, C'); gives (B, N, C')."""
         first, second = query.transpose(0, 1), source.transpose(0, 1)
         out, _ = F.multi_head_attention_forward(
-            *(first, second, second, query.shape[-1], self.num_heads),
-            *(self.in_proj_weight, self.in_proj_bias, None, None, False, 0.0),
-            *(self.out_proj.weight, self.out_proj.bias),
+            first,
+            second,
+            second,
+            embed_dim_to_check=query.shape[-1],
+            num_heads=self.num_heads,
+            in_proj_weight=self.in_proj_weight,
+            in_proj_bias=self.in_proj_bias,
+            bias_k=None,
+            bias_v=None,
+            add_zero_attn=False,
+            dropout_p=0.0,
+            out_proj_weight=self.out_proj.weight,
+            out_proj_bias=self.out_proj.bias,
             training=self.training,
             need_weights=True,
         )
