@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.backbones.precision import at_least_float32, without_autocast
+from lightning_modules.backbones.precision import in_float32, without_autocast
 
 #: Channels over channels of the keys.
 REDUCTION = 8
@@ -61,8 +61,8 @@ class DualCrossModalityAttention(nn.Module):
             Two matrices (N, P, P) with rows that sum to 1, float32 or float64.
         """
         with without_autocast(x):
-            x, y = at_least_float32(x, y)
-            keys_x = self.key_shared(self.key1(x)).flatten(2)
-            keys_y = self.key_shared(self.key2(y)).flatten(2)
+            keys_x = in_float32(self.key_shared, in_float32(self.key1, x)).flatten(2)
+            keys_y = in_float32(self.key_shared, in_float32(self.key2, y)).flatten(2)
             energy = keys_x.mT @ keys_y
-            return self.softmax(self.linear1(energy)), self.softmax(self.linear2(energy.mT))
+            to_x = self.softmax(in_float32(self.linear1, energy))
+            return to_x, self.softmax(in_float32(self.linear2, energy.mT))

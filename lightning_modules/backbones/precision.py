@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 
 def without_autocast(tensor: Tensor) -> torch.autocast:
@@ -22,3 +23,13 @@ def without_autocast(tensor: Tensor) -> torch.autocast:
 def at_least_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Take tensors of half precision to float32."""
     return tuple(tensor.float() if tensor.dtype.itemsize < 4 else tensor for tensor in tensors)
+
+
+def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """Run a layer in float32 at least, also one whose weights are of half precision."""
+    if all(weight.dtype.itemsize >= 4 for weight in layer.parameters()):
+        result: Tensor = layer(*at_least_float32(x))
+        return result
+    weights = {name: weight.float() for name, weight in layer.named_parameters()}
+    result = functional_call(layer, weights, at_least_float32(x))
+    return result

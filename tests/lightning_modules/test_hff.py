@@ -134,3 +134,10 @@ def test_a_checkpoint_with_other_filters_is_refused(tmp_path: Path) -> None:
     build(srm_layout="intended").on_load_checkpoint(checkpoint)
     with pytest.raises(WeightsError, match=r"the checkpoint: network\.inject1\.kernel"):
         build().on_load_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_of_half_precision_scores_frames(training: bool) -> None:
+    hff = build().bfloat16().train(training)
+    with torch.inference_mode(not training):
+        assert hff.score_frames(torch.randn(2, 3, 16, 16).bfloat16()).logit.isfinite().all()
