@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -31,5 +33,4 @@ def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
         result: Tensor = layer(*at_least_float32(x))
         return result
     weights = {name: weight.float() for name, weight in layer.named_parameters()}
-    result = functional_call(layer, weights, at_least_float32(x))
-    return result
+    return cast("Tensor", functional_call(layer, weights, at_least_float32(x)))

@@ -76,14 +76,38 @@ def test_a_failed_run_is_named(tmp_path: Path) -> None:
         list(effect.run(options))
 
 
+def test_a_store_is_tested_once_with_its_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def run(stage: str, *words: str) -> None:
+        calls.append((stage, *words))
+        folder = Path(words[words.index("--run") + 1])
+        folder.mkdir(parents=True)
+        figures = {"video_auc": 0.6, "video_auc_low": 0.5, "video_auc_high": 0.7}
+        pairs = {**figures, "video_auc": 0.55}
+        (folder / "metrics.json").write_text(json.dumps({"test": figures, "test/pairs": pairs}))
+
+    monkeypatch.setattr(effect, "_call", run)
+    root = tmp_path / "store"
+    options = parse("--study", "video_blend", "--root", str(root), "--seeds", "1")
+    options.out = tmp_path / "out"
+    lines = list(effect.run(options))
+    assert [call[0] for call in calls] == ["fit"] * 3
+    assert all(str(root) in call and "folder" in call for call in calls)
+    assert "| sta + blends | 0.600 +- nan | 0.550 +- nan |" in lines
+
+
 @pytest.mark.slow
 def test_the_whole_comparison_runs(tmp_path: Path) -> None:
     data = f" --data.init_args.data_dir={tmp_path / 'demo'}"
     lines = list(
         effect.run(parse("--seeds", "1", "--out", str(tmp_path), "--arguments", TINY + data))
     )
-    table = [line for line in lines if line.startswith(tuple(f"| {c} " for c in effect.CONDITIONS))]
-    assert len(table) == 2 * len(effect.CONDITIONS)
+    conditions = effect.STUDIES["freezing"].conditions
+    table = [line for line in lines if line.startswith(tuple(f"| {c} " for c in conditions))]
+    assert len(table) == 2 * len(conditions)
     for name in ("i3d-1", "i3d-fakes-1", "altfreezing-fakes-1"):
         for probe in ("temporal", "spatial"):
             assert (tmp_path / name / "test" / probe / "scores" / "test.csv").is_file()
