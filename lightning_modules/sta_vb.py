@@ -47,8 +47,8 @@ class StAVB(ForgeryModule):
         train_tower: Train the tower as well.
         decay_norms: Whether the optimiser's weight decay also goes to norms, biases and the
             temporal embedding, as released.
-        recompute: Compute what is cheap a second time in the backward pass instead of keeping it:
-            a third of the memory, a tenth of the time.
+        recompute: Compute what is cheap a second time in the backward pass instead of keeping it,
+            which takes 2.5 times as much memory.
         **kwargs: As `ForgeryModule` takes them. `weights` are `none`; a tag of open_clip for the
             encoder, as `openai`; a file of CLIP in the layout of OpenAI, open_clip or Hugging Face;
             the authors' layout; or a checkpoint of this suite. `freeze_backbone` trains the head

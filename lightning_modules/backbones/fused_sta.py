@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from lightning_modules.backbones.fusing import is_hooked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lightning_modules.backbones.sta import StABackbone, StABlock
     from lightning_modules.backbones.sta_adapter import Adapter, Attention, Grid
@@ -66,6 +66,8 @@ def class_tokens(backbone: StABackbone, tokens: Tensor) -> Tensor:
 def _parts(tokens: Tensor) -> tuple[Tensor, ...]:
     """Split tokens (B * T, N, C) into what is computed at a time."""
     one_by_one = tokens.device.type == "cpu" and not torch.is_grad_enabled()
+    # Mixed precision would convert frozen weights anew for each.
+    one_by_one = one_by_one and not torch.is_autocast_enabled("cpu")
     return torch.split(tokens, 1 if one_by_one else max(1, len(tokens)))
 
 
@@ -163,18 +165,22 @@ def _streams(
     tokens = patches.view(-1, frames * height * width, channels)
     in_space = patches.view(-1, height, width, channels).permute(0, 3, 1, 2)
     in_time = patches.view(-1, frames, height * width, channels).permute(0, 3, 1, 2)
-    spatial = [_branch(branch, in_space, 0, track) for branch in adapter.spatial]
-    temporal = [_branch(branch, in_time, 4, track) for branch in adapter.temporal]
-    return _mean_onto(tokens, spatial), _mean_onto(tokens, temporal)
+    # One branch at a time: without gradients its maps are free before the next one runs.
+    spatial = (_branch(branch, in_space, 0, track) for branch in adapter.spatial)
+    temporal = (_branch(branch, in_time, 4, track) for branch in adapter.temporal)
+    return (
+        _mean_onto(tokens, spatial, len(adapter.spatial)),
+        _mean_onto(tokens, temporal, len(adapter.temporal)),
+    )
 
 
-def _mean_onto(tokens: Tensor, maps: list[Tensor]) -> Tensor:
-    """Add the mean of maps (N, C', H, W) to the tokens (B, T * H * W, C') that they are of."""
-    total = maps[0]
-    for other in maps[1:]:
+def _mean_onto(tokens: Tensor, maps: Iterator[Tensor], number: int) -> Tensor:
+    """Add the mean of some maps (N, C', H, W) to the tokens (B, T * H * W, C') that they are of."""
+    total = next(maps)
+    for other in maps:
         total = total + other
     rows = total.permute(0, 2, 3, 1).reshape(tokens.shape)
-    return torch.add(tokens, rows, alpha=1 / len(maps))
+    return torch.add(tokens, rows, alpha=1 / number)
 
 
 def _branch(branch: nn.Module, maps: Tensor, axis: int, track: bool) -> Tensor:
@@ -253,12 +259,12 @@ def _cross_attended(attention: Attention, query: Tensor, source: Tensor) -> Tens
     scale = (channels // heads) ** -0.5
     q = _linear(query, weights[0], biases[0]).mul_(scale)
     k, v = (_linear(source, weights[i], biases[i]) for i in (1, 2))
-    attended = torch.empty_like(q)
     for clip in range(len(query)):
         for head in range(heads):
             part = slice(head * channels // heads, (head + 1) * channels // heads)
             keys, values = k[clip, :, part].contiguous(), v[clip, :, part].t().contiguous()
             for row in range(0, tokens, ATTENTION_ROWS):
                 rows = (clip, slice(row, row + ATTENTION_ROWS), part)
-                attended[rows] = _linear(_linear(q[rows], keys, None).softmax(-1), values, None)
-    return _linear(attended, attention.out_proj.weight, attention.out_proj.bias)
+                # Queries are not needed again, and make room for what they find.
+                q[rows] = _linear(_linear(q[rows], keys, None).softmax(-1), values, None)
+    return _linear(q, attention.out_proj.weight, attention.out_proj.bias)
