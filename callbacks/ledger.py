@@ -1,318 +1,291 @@
-"""The score files of a run: what a row holds, how rows are made, written and read."""
+"""The ledger of a run: what a row holds, how rows are made, written and read.
+
+A ledger is one Parquet file for one checkpoint on one set. It has one row for every clip, and one
+for every video that has none; all figures of an evaluation are computed from such files alone.
+Imports no torch, so that reports need none.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from dataclasses import asdict, dataclass, fields
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NamedTuple
 
-from callbacks.provenance import Provenance, write_whole
+import numpy as np
+import polars as pl
+
+from callbacks.provenance import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from callbacks.provenance import Provenance
     from datamodules.schema import ClipRef, VideoRecord
 
-Key = tuple[int, int]
-"""video_index and clip_index of a clip."""
+#: Raised by one whenever a column is added, dropped or means something else.
+SCHEMA_VERSION = 1
+#: Where a file says which version it is.
+VERSION_KEY = "forgery_ledger"
 
 
 class LedgerError(Exception):
-    """A score file that is not there, or not one."""
+    """A ledger that is not there, not one, or does not serve; one line that names the remedy."""
 
 
-@dataclass(frozen=True)
-class ClipRow:
-    """One clip of a score file. None and empty texts stand for what is not known.
-
-    Attributes:
-        video_id: The video, unique in its manifest.
-        dataset: Its data set.
-        compression: Its compression level.
-        method: How it was forged; empty for a real video.
-        label: 0 real, 1 fake.
-        split: Its part of the experiment.
-        track: Which face of the video.
-        clip_index: Which clip of the video.
-        first_frame: First source frame of the clip, from its start time.
-        last_frame: Last source frame of the clip, from its end time.
-        start_s: Start of the clip in seconds.
-        end_s: End of the clip in seconds.
-        logit: Log-odds of fake.
-        score: Probability of fake; None where the logit is not finite.
-        run: Run folder of the checkpoint.
-        checkpoint: Digest of the checkpoint.
-        config: Digest of the run's configuration.
-        code: Commit of the code.
-    """
-
-    video_id: str
-    dataset: str
-    compression: str
-    method: str
-    label: int
-    split: str
-    track: int | None
-    clip_index: int
-    first_frame: int | None
-    last_frame: int | None
-    start_s: float | None
-    end_s: float | None
-    logit: float
-    score: float | None
-    run: str
-    checkpoint: str
-    config: str
-    code: str
-
-
-@dataclass(frozen=True)
-class VideoRow:
-    """One video of a score file.
+class Column(NamedTuple):
+    """A column of the ledger.
 
     Attributes:
-        video_id: The video, unique in its manifest.
-        dataset: Its data set.
-        compression: Its compression level.
-        method: How it was forged; empty for a real video.
-        label: 0 real, 1 fake.
-        split: Its part of the experiment.
-        status: `ok`, or why there is no score: the manifest's word, or `not_finite`.
-        num_clips: Clips that were scored.
-        score: Probability of fake, pooled over the clips by the method's rule; None without a
-            score, never 0 or 0.5.
-        run: Run folder of the checkpoint.
-        checkpoint: Digest of the checkpoint.
-        config: Digest of the run's configuration.
-        code: Commit of the code.
+        dtype: Its type.
+        meaning: What it holds. A text that is not known is empty, a number that is not is null.
     """
 
-    video_id: str
-    dataset: str
-    compression: str
-    method: str
-    label: int
-    split: str
-    status: str
-    num_clips: int
-    score: float | None
-    run: str
-    checkpoint: str
-    config: str
-    code: str
+    dtype: pl.DataType
+    meaning: str
 
 
-Row = TypeVar("Row", ClipRow, VideoRow)
+#: The columns, in their order. Rows ascend by the video's place in the manifest, then by clip.
+COLUMNS: dict[str, Column] = {
+    "stage": Column(pl.String(), "val, test or predict"),
+    "set": Column(pl.String(), "name of the evaluated set"),
+    "video_id": Column(pl.String(), "the video, unique in its manifest"),
+    "label": Column(pl.Int8(), "0 real, 1 fake"),
+    "dataset": Column(pl.String(), "data set of the video"),
+    "method": Column(pl.String(), "how it was forged; empty for a real video"),
+    "compression": Column(pl.String(), "compression level"),
+    "split": Column(pl.String(), "part of the experiment: train, val or test"),
+    "group": Column(pl.String(), "its first identity or source: videos of one are no independent"),
+    "paired_real": Column(pl.String(), "video_id of the real video of the same footage"),
+    "sha256": Column(pl.String(), "of the source file, as the manifest has it"),
+    "status": Column(pl.String(), "ok, not_finite, no_clip, no_face, short or unreadable"),
+    "track": Column(pl.Int32(), "which face of the video"),
+    "clip_index": Column(pl.Int32(), "which clip of the video; null in the row of an unscored one"),
+    "first_frame": Column(pl.Int32(), "first source frame of the clip, from its start time"),
+    "last_frame": Column(pl.Int32(), "last source frame of the clip, from its end time"),
+    "start_s": Column(pl.Float64(), "start of the clip in seconds"),
+    "end_s": Column(pl.Float64(), "end of the clip in seconds"),
+    "logit": Column(pl.Float64(), "log-odds of fake"),
+    "score": Column(pl.Float64(), "probability of fake; null where there is none, never 0 or 0.5"),
+    "frame_logit": Column(
+        pl.List(pl.Float32()), "log-odds of the clip's frames, where the method scores frames"
+    ),
+    "pooling": Column(pl.String(), "the method's rule from clips to a video: mean, max or top_<k>"),
+    "experiment": Column(pl.String(), "name of the experiment, as in W&B's group"),
+    "seed": Column(pl.Int64(), "seed of the run"),
+    "run": Column(pl.String(), "run folder of the checkpoint"),
+    "checkpoint": Column(pl.String(), "digest of the checkpoint"),
+    "config": Column(pl.String(), "digest of the run's configuration"),
+    "code": Column(pl.String(), "commit of the code"),
+    "manifest": Column(pl.String(), "digest of the manifest of the evaluated videos"),
+}
+SCHEMA = pl.Schema({name: column.dtype for name, column in COLUMNS.items()})
+#: What tells one evaluation from another.
+EVALUATION_KEYS = ("experiment", "run", "checkpoint", "stage", "set")
 
 
-@dataclass(frozen=True)
-class Names:
-    """What the keys of a ledger stand for.
+class ClipScores(NamedTuple):
+    """Scores of N different clips, ascending by key.
+
+    Attributes:
+        key: video_index and clip_index, shape (N, 2), int64.
+        label: 0 real, 1 fake, shape (N,), int64.
+        logit: Log-odds of fake, shape (N,), float64.
+        frame_logit: The same of their frames, shape (N, T), float64; T is 0 where clips are scored
+            as wholes.
+    """
+
+    key: NDArray[np.int64]
+    label: NDArray[np.int64]
+    logit: NDArray[np.float64]
+    frame_logit: NDArray[np.float64]
+
+
+class Names(NamedTuple):
+    """What the keys of scores stand for.
 
     Attributes:
         records: The manifest, in the order of video_index; empty if not known.
-        clips: Where each clip lies; empty if not known.
+        clips: Where clips lie; empty if not known.
         unscored: Videos that have no clip, each with its status.
     """
 
     records: Sequence[VideoRecord]
-    clips: Mapping[Key, ClipRef]
+    clips: Sequence[ClipRef]
     unscored: Sequence[VideoRecord]
 
 
-def clip_rows(
-    scores: Mapping[Key, tuple[float, int]], names: Names, source: Provenance
-) -> list[ClipRow]:
-    """Make the rows of all clips, ascending by key.
+def ledger_frame(
+    scores: ClipScores, names: Names, source: Provenance, constants: Mapping[str, str]
+) -> pl.DataFrame:
+    """Make the rows of a ledger.
 
     Args:
-        scores: Logit and label of each clip.
-        names: What the keys stand for.
+        scores: Of all clips.
+        names: What their keys stand for.
         source: What made the scores.
+        constants: Values of the columns that all rows share: stage, set, pooling, manifest.
+
+    Returns:
+        A table of `SCHEMA`.
     """
-    rows = []
-    for (video_index, clip_index), (logit, label) in sorted(scores.items()):
-        record = _record(names, video_index)
-        ref = names.clips.get((video_index, clip_index))
-        first_frame, last_frame = _frames(ref, record)
-        rows.append(
-            ClipRow(
-                **_who(record, video_index, label),
-                track=ref.track_index if ref else None,
-                clip_index=clip_index,
-                first_frame=first_frame,
-                last_frame=last_frame,
-                start_s=ref.start_s if ref else None,
-                end_s=ref.end_s if ref else None,
-                logit=logit,
-                score=_sigmoid(logit),
-                **asdict(source),
-            )
-        )
-    return rows
-
-
-def video_rows(
-    scores: Mapping[Key, tuple[float, int]],
-    names: Names,
-    source: Provenance,
-    pool: Callable[[Sequence[float]], float] = fmean,
-) -> list[VideoRow]:
-    """Make the rows of all videos in the manifest's order, those without a score too.
-
-    Args:
-        scores: Logit and label of each clip.
-        names: What the keys stand for.
-        source: What made the scores.
-        pool: Makes a video's score of its clips' probabilities.
-    """
-    probs: dict[int, list[float | None]] = {}
-    labels: dict[int, int] = {}
-    for (video_index, _), (logit, label) in sorted(scores.items()):
-        probs.setdefault(video_index, []).append(_sigmoid(logit))
-        labels[video_index] = label
-    rows: dict[int, VideoRow] = {}
-    for video_index, values in probs.items():
-        finite = [value for value in values if value is not None]
-        whole = len(finite) == len(values)
-        rows[video_index] = VideoRow(
-            **_who(_record(names, video_index), video_index, labels[video_index]),
-            status="ok" if whole else "not_finite",
-            num_clips=len(values),
-            score=pool(finite) if whole else None,
-            **asdict(source),
-        )
     position = {record.video_id: index for index, record in enumerate(names.records)}
-    for record in names.unscored:
-        video_index = position.get(record.video_id, len(position) + len(rows))
-        status = "no_clip" if record.status == "ok" else record.status
-        rows.setdefault(
-            video_index,
-            VideoRow(
-                **_who(record, video_index, record.label),
-                status=status,
-                num_clips=0,
-                score=None,
-                **asdict(source),
-            ),
-        )
-    return [rows[index] for index in sorted(rows)]
+    unscored = {
+        position.get(record.video_id, len(position) + index): record
+        for index, record in enumerate(names.unscored)
+    }
+    seen = np.unique(scores.key[:, 0]).tolist()
+    records = dict(enumerate(names.records)) | unscored
+    videos = _video_frame({index: records.get(index) for index in {*seen, *unscored}})
+    lost = [index for index in unscored if index not in set(seen)]
+    rows = pl.concat(
+        [_clip_frame(scores, names.clips), _unscored_frame(lost, unscored)], how="diagonal"
+    ).join(videos, on="video_index", how="left")
+    # Clip times are frame positions over the rate, so that the positions come back exactly.
+    rate = pl.when(pl.col("fps") > 0).then(pl.col("fps"))
+    rows = rows.with_columns(
+        label=pl.coalesce("clip_label", "label"),
+        first_frame=(pl.col("start_s") * rate).round(),
+        last_frame=(pl.col("end_s") * rate).round() - 1,
+        **{name: pl.lit(value) for name, value in (asdict(source) | dict(constants)).items()},
+    )
+    ordered = rows.sort("video_index", "clip_index", nulls_last=True)
+    return ordered.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
 
 
-def write_rows(path: Path, row_type: type[Row], rows: Sequence[Row]) -> None:
-    """Write a score file, wholly or not at all.
+def write_ledger(path: Path, frame: pl.DataFrame) -> None:
+    """Write a ledger and, for eyes, the same rows as CSV beside it; each wholly or not at all.
 
     Args:
-        path: The CSV file.
-        row_type: What the rows are; gives the header even without a row.
-        rows: The rows.
+        path: The Parquet file; the CSV takes its name with another ending, and leaves the scores of
+            frames out.
+        frame: A table of `SCHEMA`.
 
     Raises:
         OSError: If the disk refuses it.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(row_type)])
-    for row in rows:
-        # csv writes floats by repr, so that reading gives the same bits back.
-        writer.writerow(["" if value is None else value for value in asdict(row).values()])
-    write_whole(path, text.getvalue())
+    with whole_file(path) as part:
+        frame.write_parquet(part, metadata={VERSION_KEY: str(SCHEMA_VERSION)})
+    with whole_file(path.with_suffix(".csv")) as part:
+        frame.drop("frame_logit").write_csv(part)
 
 
-def read_clip_scores(path: Path) -> list[ClipRow]:
-    """Read a score file of clips.
+def scan_ledger(path: Path) -> pl.LazyFrame:
+    """Open a ledger without reading its rows.
 
     Args:
-        path: `scores/<stage>.csv` of a run.
+        path: The Parquet file.
+
+    Returns:
+        Its rows, of `SCHEMA`.
 
     Raises:
-        LedgerError: If there is no such file, or it has other columns.
+        LedgerError: If there is no such file, it is damaged, or of another version.
     """
-    return _read(path, ClipRow)
-
-
-def read_video_scores(path: Path) -> list[VideoRow]:
-    """Read a score file of videos.
-
-    Args:
-        path: `scores/<stage>-videos.csv` of a run.
-
-    Raises:
-        LedgerError: If there is no such file, or it has other columns.
-    """
-    return _read(path, VideoRow)
-
-
-def _read(path: Path, row_type: type[Row]) -> list[Row]:
+    if not path.is_file():
+        raise LedgerError(f"{path}: there is no such ledger; a run writes scores/<set>.parquet")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LedgerError(f"{path}: no score file can be read here ({error})") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    types = {field.name: str(field.type) for field in fields(row_type)}
-    missing = [name for name in types if name not in (reader.fieldnames or ())]
-    if missing:
-        raise LedgerError(f"{path}: not a score file of {_kind(row_type)}: no column {missing[0]}")
-    rows = []
-    for cells in reader:
-        try:
-            values: dict[str, Any] = {name: _value(cells[name], types[name]) for name in types}
-            rows.append(row_type(**values))
-        except (TypeError, ValueError) as error:
-            raise LedgerError(f"{path}, line {reader.line_num}: {error}") from error
-    return rows
+        version = pl.read_parquet_metadata(path).get(VERSION_KEY)
+        found = pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise LedgerError(f"{path}: no Parquet file, or a damaged one ({_line(error)})") from error
+    if version is None:
+        raise LedgerError(f"{path}: not a ledger of this suite; `make evaluate` writes one")
+    if version != str(SCHEMA_VERSION):
+        raise LedgerError(
+            f"{path}: a ledger of version {version}, this code reads version {SCHEMA_VERSION}; "
+            "evaluate the run again"
+        )
+    wrong = next((name for name, dtype in SCHEMA.items() if found.get(name) != dtype), None)
+    if wrong is not None:
+        raise LedgerError(
+            f"{path}: column {wrong} is {found.get(wrong, 'missing')}, not {SCHEMA[wrong]}; "
+            "evaluate the run again"
+        )
+    return pl.scan_parquet(path)
 
 
-def _value(cell: str, type_name: str) -> str | int | float | None:
-    if type_name == "str":
-        return cell
-    if type_name.endswith("None") and not cell:
-        return None
-    return int(cell) if type_name.startswith("int") else float(cell)
+def read_ledger(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read the rows of a ledger.
+
+    Args:
+        path: The Parquet file.
+        columns: Which columns; None for all.
+
+    Raises:
+        LedgerError: As `scan_ledger`, and if its rows are damaged.
+    """
+    rows = scan_ledger(path)
+    try:
+        return (rows if columns is None else rows.select(columns)).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise LedgerError(f"{path}: a damaged ledger ({_line(error)})") from error
 
 
-def _kind(row_type: type[Row]) -> str:
-    return "clips" if row_type is ClipRow else "videos"
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _record(names: Names, video_index: int) -> VideoRecord | None:
-    return names.records[video_index] if video_index < len(names.records) else None
+def _clip_frame(scores: ClipScores, refs: Sequence[ClipRef]) -> pl.DataFrame:
+    finite = np.isfinite(scores.logit)
+    with np.errstate(over="ignore", invalid="ignore"):  # exp may be infinite: the score is then 0
+        score = 1 / (1 + np.exp(-scores.logit))
+    clips = pl.DataFrame(
+        {
+            "video_index": scores.key[:, 0],
+            "clip_index": scores.key[:, 1],
+            "clip_label": scores.label,
+            "logit": scores.logit,
+            "score": score,
+            "finite": finite,
+        }
+    )
+    clips = clips.with_columns(
+        score=pl.when("finite").then("score"),
+        status=pl.when("finite").then(pl.lit("ok")).otherwise(pl.lit("not_finite")),
+    ).drop("finite")
+    if scores.frame_logit.shape[1]:
+        frames = pl.Series("frame_logit", scores.frame_logit.astype(np.float32))
+        clips = clips.with_columns(frames.arr.to_list())
+    else:
+        clips = clips.with_columns(frame_logit=pl.lit(None, SCHEMA["frame_logit"]))
+    names = ("video_index", "clip_index", "track_index", "start_s", "end_s")
+    places = pl.DataFrame(
+        [tuple(getattr(ref, name) for name in names) for ref in refs],
+        schema={
+            **dict.fromkeys(names[:2], pl.Int64),
+            **{"track": pl.Int64, "start_s": pl.Float64, "end_s": pl.Float64},
+        },
+        orient="row",
+    )
+    return clips.join(places, on=["video_index", "clip_index"], how="left")
 
 
-class _Who(TypedDict):
-    video_id: str
-    dataset: str
-    compression: str
-    method: str
-    label: int
-    split: str
+def _unscored_frame(indices: Sequence[int], records: Mapping[int, VideoRecord]) -> pl.DataFrame:
+    status = [records[index].status for index in indices]
+    return pl.DataFrame(
+        {
+            "video_index": indices,
+            "status": ["no_clip" if word == "ok" else word for word in status],
+        },
+        schema={"video_index": pl.Int64, "status": pl.String},
+    )
 
 
-def _who(record: VideoRecord | None, video_index: int, label: int) -> _Who:
-    return {
-        "video_id": record.video_id if record else f"#{video_index}",
-        "dataset": record.dataset if record else "",
-        "compression": (record.compression or "") if record else "",
-        "method": (record.method or "") if record else "",
-        "label": label,
-        "split": record.split if record else "",
-    }
-
-
-def _frames(ref: ClipRef | None, record: VideoRecord | None) -> tuple[int | None, int | None]:
-    if ref is None or record is None or record.fps <= 0:
-        return None, None
-    # Clip times are frame positions over the rate, so that the positions come back exactly.
-    return round(ref.start_s * record.fps), round(ref.end_s * record.fps) - 1
-
-
-def _sigmoid(logit: float) -> float | None:
-    if not math.isfinite(logit):
-        return None
-    # One exponent that cannot overflow on either side.
-    power = math.exp(-abs(logit))
-    return 1 / (1 + power) if logit >= 0 else power / (1 + power)
+def _video_frame(records: Mapping[int, VideoRecord | None]) -> pl.DataFrame:
+    names = ("video_id", "label", "dataset", "method", "compression", "split")
+    more = ("paired_real", "sha256", "fps")
+    columns: dict[str, list[object]] = {"video_index": list(records)}
+    for name in (*names, *more):
+        empty = 0.0 if name == "fps" else ""
+        columns[name] = [getattr(record, name, None) or empty for record in records.values()]
+    columns["video_id"] = [r.video_id if r else f"#{index}" for index, r in records.items()]
+    columns["label"] = [record.label if record else None for record in records.values()]
+    columns["group"] = [
+        (*record.group_ids, record.video_id)[0] if record else f"#{index}"
+        for index, record in records.items()
+    ]
+    text = dict.fromkeys((*names, *more, "group"), pl.String())
+    numbers = {"video_index": pl.Int64(), "label": pl.Int64(), "fps": pl.Float64()}
+    return pl.DataFrame(columns, schema_overrides={**text, **numbers})

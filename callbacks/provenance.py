@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytorch_lightning import Trainer
 
 #: The resolved configuration of a run, inside the run folder.
@@ -26,12 +29,16 @@ class Provenance:
     """What made a score. A text is empty where the thing does not exist.
 
     Attributes:
+        experiment: Name of the experiment; empty if the run has none.
+        seed: Of the run; None if it has none.
         run: Name of the run folder.
         checkpoint: Digest of the checkpoint file.
         config: Digest of the run's resolved configuration.
         code: Commit of the code, with `-dirty` where files differ from it.
     """
 
+    experiment: str
+    seed: int | None
     run: str
     checkpoint: str
     config: str
@@ -45,14 +52,20 @@ def provenance_of(trainer: Trainer) -> Provenance:
         trainer: A trainer inside one of its stages.
 
     Returns:
-        The description. Run and configuration are those of the checkpoint, if it lies in a run.
+        The description. Run, configuration, experiment and seed are those of the checkpoint, if it
+        lies in a run.
     """
     folder = Path(trainer.default_root_dir)
     # `None` before any checkpoint, although the stub says that it is always there.
     checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
     if checkpoint and checkpoint.parent.name == CHECKPOINT_FOLDER:
         folder = checkpoint.parents[1]
+    config = _config(folder / CONFIG_NAME)
+    seed = config.get("seed_everything")
     return Provenance(
+        experiment=str(config.get("experiment") or ""),
+        # `true` asks for a drawn seed, which is not in the file.
+        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         run=folder.name,
         checkpoint=digest(checkpoint) if checkpoint else "",
         config=digest(folder / CONFIG_NAME),
@@ -94,16 +107,41 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: If the folder or the disk refuses it; an older file stays as it was.
     """
+    with whole_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Let a file be written under another name, which it loses when the block ends well.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+
+    Yields:
+        Where to write.
+
+    Raises:
+        OSError: If the folder or the disk refuses it; an older file stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
+        yield part
+        with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        return {}
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
 
 
 def _git(*words: str) -> str:

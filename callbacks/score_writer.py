@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from callbacks.ledger import ClipRow, Key, Names, VideoRow, clip_rows, video_rows, write_rows
+from callbacks.ledger import ClipScores, Names, ledger_frame, write_ledger
 from callbacks.provenance import provenance_of
 
 if TYPE_CHECKING:
@@ -32,15 +32,15 @@ STEP_KEYS = ("logit", "label", "video_index", "clip_index")
 class ScoreWriter(Callback):
     """Write the scores of validate, test and predict into the run folder.
 
-    `scores/<stage>.csv` has one row a clip, `scores/<stage>-videos.csv` one row a video, those
-    without a score included; with several sets the stage is `<stage>-<name>`. Stages are `val`,
+    `scores/<stage>.parquet` is a ledger: one row a clip, and one for each video without any; the
+    CSV beside it is for eyes. With several sets the stage is `<stage>-<name>`. Stages are `val`,
     `test` and `predict`. The validation inside a fit writes nothing: a ledger belongs to one
     checkpoint. Nor does a fast_dev_run.
 
-    The module's steps return a dict of STEP_KEYS; if it has a `video_pooling`, its `probability`
-    makes a video's score of those of its clips, otherwise that is their mean. The datamodule tells
-    names by `records`, `clip_refs(split)`, `unscored(split)` and `test_names`; without them rows
-    carry numbers only.
+    The module's steps return a dict of STEP_KEYS, and `frame_logit`, (B, T), where they score
+    frames; its `video_pooling` is the rule from clips to a video, without one it is their mean. The
+    datamodule tells names by `records`, `clip_refs(split)`, `unscored(split)`, `test_names` and
+    `manifest_hash`; without them rows carry numbers only.
     """
 
     def __init__(self) -> None:
@@ -103,8 +103,10 @@ class ScoreWriter(Callback):
                 f"ScoreWriter: the steps of {type(pl_module).__name__} must return a dict of "
                 f"{', '.join(STEP_KEYS)}; got {type(outputs).__name__}"
             )
-        kept = {key: outputs[key].detach() for key in STEP_KEYS}
-        self._batches.setdefault(dataloader_idx, []).append(kept)
+        wanted = (*STEP_KEYS, *(k for k in ("frame_logit",) if k in outputs))
+        self._batches.setdefault(dataloader_idx, []).append(
+            {key: outputs[key].detach() for key in wanted}
+        )
 
     def _write(self, trainer: Trainer, stage: str, num_sets: int) -> None:
         batches, self._batches = self._batches, {}
@@ -122,19 +124,27 @@ def _is_wanted(trainer: Trainer) -> bool:
     return trainer.state.fn != TrainerFn.FITTING and not fast
 
 
-def _gather(trainer: Trainer, batches: Sequence[dict[str, Tensor]]) -> dict[Key, tuple[float, int]]:
+def _gather(trainer: Trainer, batches: Sequence[dict[str, Tensor]]) -> ClipScores:
     """Collect the clips of all ranks, equal keys once: the first in the order of ranks."""
-    parts = [
-        torch.stack([batch[key].cpu().double() for key in STEP_KEYS], dim=1) for batch in batches
-    ]
-    # One table of float64: row numbers are exact in it, and one exchange is enough.
-    table = torch.cat([*parts, torch.zeros(0, len(STEP_KEYS), dtype=torch.float64)])
+    # One table of float64: row numbers are exact in it, and one exchange is enough. A rank without
+    # a batch does not know how many frames a clip has, and needs not.
+    table = torch.zeros(0, len(STEP_KEYS), dtype=torch.float64)
+    if batches:
+        table = torch.cat([_table(batch) for batch in batches])
     if trainer.world_size > 1:
-        table = torch.cat(gather_all_tensors(table.to(trainer.strategy.root_device))).cpu()
-    scores: dict[Key, tuple[float, int]] = {}
-    for logit, label, video_index, clip_index in table.tolist():
-        scores.setdefault((int(video_index), int(clip_index)), (logit, int(label)))
-    return scores
+        parts = gather_all_tensors(table.to(trainer.strategy.root_device))
+        table = torch.cat([part for part in parts if len(part)] or parts[:1])
+    rows = table.cpu().numpy()
+    key, first = np.unique(rows[:, 2:4].astype(np.int64), axis=0, return_index=True)
+    rows = rows[first]
+    return ClipScores(key, rows[:, 1].astype(np.int64), rows[:, 0], rows[:, len(STEP_KEYS) :])
+
+
+def _table(batch: dict[str, Tensor]) -> Tensor:
+    columns = [batch[key].cpu().double().unsqueeze(1) for key in STEP_KEYS]
+    if "frame_logit" in batch:
+        columns.append(batch["frame_logit"].cpu().double())
+    return torch.cat(columns, dim=1)
 
 
 def _set_name(trainer: Trainer, stage: str, index: int, num_sets: int) -> str:
@@ -144,28 +154,30 @@ def _set_name(trainer: Trainer, stage: str, index: int, num_sets: int) -> str:
     return str(names[index]) if len(names) == num_sets else str(index)
 
 
-def _write_set(
-    trainer: Trainer, stage: str, name: str, scores: dict[Key, tuple[float, int]]
-) -> None:
+def _write_set(trainer: Trainer, stage: str, name: str, scores: ClipScores) -> None:
+    data = trainer.datamodule  # type: ignore[attr-defined]
     names = _names(trainer, stage, name, scores)
-    source = provenance_of(trainer)
-    folder = Path(trainer.default_root_dir) / "scores"
+    only = getattr(data, "test_names", []) if stage == "test" else []
+    constants = {
+        "stage": stage,
+        "set": name or (only[0] if len(only) == 1 else stage),
+        "pooling": getattr(getattr(trainer.lightning_module, "video_pooling", None), "key", "mean"),
+        "manifest": getattr(data, "manifest_hash", ""),
+    }
     stem = f"{stage}-{name}" if name else stage
-    write_rows(folder / f"{stem}.csv", ClipRow, clip_rows(scores, names, source))
-    pooling = getattr(trainer.lightning_module, "video_pooling", None)
-    pool = fmean if pooling is None else pooling.probability
-    write_rows(folder / f"{stem}-videos.csv", VideoRow, video_rows(scores, names, source, pool))
+    path = Path(trainer.default_root_dir) / "scores" / f"{stem}.parquet"
+    write_ledger(path, ledger_frame(scores, names, provenance_of(trainer), constants))
 
 
-def _names(trainer: Trainer, stage: str, name: str, scores: dict[Key, tuple[float, int]]) -> Names:
+def _names(trainer: Trainer, stage: str, name: str, scores: ClipScores) -> Names:
     data = trainer.datamodule  # type: ignore[attr-defined]
     records: Sequence[VideoRecord] = getattr(data, "records", ())
     lacking = [a for a in ("records", "clip_refs", "unscored") if not hasattr(data, a)]
     if lacking:
         _log.warning(
-            "the data has no %s: the score files leave those columns empty", ", ".join(lacking)
+            "the data has no %s: the ledger leaves those columns empty", ", ".join(lacking)
         )
-    scored = [records[video] for video in sorted({v for v, _ in scores}) if video < len(records)]
+    scored = [records[video] for video in np.unique(scores.key[:, 0]) if video < len(records)]
     # Predict may run on any split, so the videos themselves say which.
     splits = sorted({r.split for r in scored}) or ["val" if stage == "val" else "test"]
     refs: list[ClipRef] = []
@@ -176,4 +188,4 @@ def _names(trainer: Trainer, stage: str, name: str, scores: dict[Key, tuple[floa
     if name:  # of several sets: only the videos that belong to this one
         datasets = {name, *(record.dataset for record in scored)}
         unscored = [record for record in unscored if record.dataset in datasets]
-    return Names(records, {(r.video_index, r.clip_index): r for r in refs}, unscored)
+    return Names(records, refs, unscored)

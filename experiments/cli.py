@@ -13,6 +13,8 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+import callbacks
+import lightning_modules
 from datamodules import VideoDataModule
 from experiments.errors import UsageError, parser_reason
 from experiments.loggers import finish_loggers, make_loggers, quieten
@@ -38,6 +40,7 @@ class ForgeryCLI(LightningCLI):
     def __init__(self, typed: Shorthand, folder: Path, args: ArgsType) -> None:
         self.typed = typed
         self.folder = folder
+        _import_known()
         super().__init__(
             ForgeryModule,
             VideoDataModule,
@@ -56,6 +59,12 @@ class ForgeryCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the checkpoint callback and tie the network's clip size to the data's."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_argument(
+            "--experiment",
+            type=str,
+            default=None,
+            help="name under which runs are grouped; that of the YAML",
+        )
         for name in ("num_frames", "image_size"):
             parser.link_arguments(f"data.init_args.{name}", f"model.init_args.{name}")
 
@@ -66,6 +75,8 @@ class ForgeryCLI(LightningCLI):
             UsageError: If a key or value is none of the parser's.
         """
         assert isinstance(args, list)
+        if "exp" in self.typed.options:
+            args = [*args, "--experiment", self.typed.options["exp"]]
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -73,6 +84,10 @@ class ForgeryCLI(LightningCLI):
                 f"{parser_reason(str(error))}; every setting: "
                 f"python -m experiments.run {self.typed.stage} --print_config"
             ) from error
+        experiment = self.config[self.config.subcommand].experiment
+        if experiment is not None:
+            # A run that is tested again belongs to its experiment's group, too.
+            self.typed.options.setdefault("exp", experiment)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the model's arguments to the configuration; checkpoints carry tensors only."""
@@ -109,16 +124,16 @@ class ForgeryCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add loggers and progress bar."""
         trainer = self._get(self.config_init, "trainer")
-        callbacks = trainer.get("callbacks") or []
+        chosen = trainer.get("callbacks") or []
         if trainer.get("fast_dev_run"):
             kwargs["logger"] = CSVLogger(str(self.folder))  # Lightning puts a dummy in its place
         elif trainer.get("logger") in (None, True):
             kwargs["logger"] = make_loggers(self.typed, self.folder, self.subcommand or "fit")
         if trainer.get("enable_progress_bar") is not False and not any(
-            isinstance(c, ProgressBar) for c in callbacks
+            isinstance(c, ProgressBar) for c in chosen
         ):
-            callbacks.append(RichProgressBar(leave=False))
-        return super().instantiate_trainer(**kwargs, callbacks=callbacks)
+            chosen.append(RichProgressBar(leave=False))
+        return super().instantiate_trainer(**kwargs, callbacks=chosen)
 
     def _fit_folder(self) -> Path:
         run = self.typed.options.get("run")
@@ -134,6 +149,13 @@ class ForgeryCLI(LightningCLI):
             overwrite=True,
             multifile=False,
         )
+
+
+def _import_known() -> None:
+    """Import every method and callback: the parser knows imported classes by their short names."""
+    for home in (lightning_modules, callbacks):
+        for name in home.__all__:
+            getattr(home, name)
 
 
 def _available_precision(wanted: str | int | None, accelerator: Any) -> str | int | None:

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
-from experiments.pairs import paired_metrics
+from experiments.evaluation.pairs import paired_metrics
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -42,7 +42,7 @@ def print_summary(trainer: Trainer, datamodule: VideoDataModule, folder: Path) -
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
     rows = metric_rows(metrics, datamodule.test_names)
     if "test" in rows:
-        paired = paired_metrics(folder / "scores" / "test.csv", datamodule.records)
+        paired = paired_metrics(folder / "scores" / "test.parquet")
         if paired is not None:
             rows["test, same-footage pairs"] = paired
     (folder / "metrics.json").write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")

@@ -12,10 +12,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_modules.losses import binary_cross_entropy
-from lightning_modules.metrics import VideoScores
 from lightning_modules.normalisation import IMAGENET, Normalisation
 from lightning_modules.pooling import Rule, pooling
 from lightning_modules.schedules import LRSchedule
+from lightning_modules.video_scores import VideoScores
 from weights.errors import WeightsError
 from weights.loading import LoadReport, load_weights, require_constants
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 NUM_RESAMPLES = 2000
 
 StepScores = dict[str, Tensor]
-"""What a step returns: logit, label, video_index, clip_index, each of shape (B,)."""
+"""What a step returns: logit, label, video_index, clip_index, each of shape (B,); and of methods
+that score frames frame_logit, shape (B, T)."""
 
 
 class ForgeryModule(LightningModule):
@@ -273,9 +274,10 @@ class ForgeryModule(LightningModule):
             "video_index": batch["video_index"],
             "clip_index": batch["clip_index"],
         }
+        if output.frame_logit is not None:
+            scores["frame_logit"] = output.frame_logit.detach().float()
         if metric is not None:
-            frames = output.frame_logit
-            metric.update(**scores, frame_logit=None if frames is None else frames.detach().float())
+            metric.update(**scores)
         return scores
 
     def _log_scores(self, metric: VideoScores, prefix: str, progress: str | None = None) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from torch.nn import functional as F  # noqa: N812
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 Rule = Literal["mean", "max", "top_k"]
@@ -48,6 +49,8 @@ class Pooling(NamedTuple):
         Returns:
             Log-odds of fake, shape (B,), float32 (float64 for float64 logits).
         """
+        from torch.nn import functional as F  # noqa: N812 (reports pool without torch)
+
         if logit.dtype.itemsize < 4:
             logit = logit.float()
         count = self._count(logit.shape[1])
@@ -56,6 +59,32 @@ class Pooling(NamedTuple):
             return chosen.squeeze(1)
         # The number of parts cancels out.
         return F.logsigmoid(chosen).logsumexp(1) - F.logsigmoid(-chosen).logsumexp(1)
+
+    def of_groups(self, part: NDArray[np.float64], start: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Pool probabilities of many wholes at once.
+
+        Args:
+            part: Probabilities of fake, those of a whole one after the other, shape (N,), float64.
+            start: Where each whole starts, ascending from 0, shape (G,), int64.
+
+        Returns:
+            Pooled probabilities, shape (G,), float64.
+        """
+        if not len(start):
+            return np.zeros(0)
+        count = np.diff(np.append(start, len(part)))
+        if self.rule == "mean":
+            return np.add.reduceat(part, start) / count
+        whole = np.repeat(np.arange(len(start)), count)
+        descending = part[np.lexsort((-part, whole))]
+        rank = np.arange(len(part)) - start[whole]
+        taken = np.minimum(count, self._count(len(part)))
+        return np.add.reduceat(np.where(rank < taken[whole], descending, 0.0), start) / taken
+
+    @property
+    def key(self) -> str:
+        """Short name, as a ledger has it; `from_key` reads it."""
+        return f"top_{self.k}" if self.rule == "top_k" else self.rule
 
     def __str__(self) -> str:
         return f"mean of the {self.k} highest" if self.rule == "top_k" else self.rule
@@ -66,6 +95,23 @@ class Pooling(NamedTuple):
 
 #: FTCN's rule for a video (official inference code).
 MEAN = Pooling()
+
+
+def from_key(key: str) -> Pooling:
+    """Read the short name of a rule.
+
+    Args:
+        key: `mean`, `max` or `top_<k>`.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    if key in ("mean", "max"):
+        return Pooling("mean" if key == "mean" else "max")
+    number = key.removeprefix("top_")
+    if number == key or not number.isdecimal():
+        raise ValueError(f"no rule of pooling: '{key}'; there are mean, max and top_<k>")
+    return pooling("top_k", int(number))
 
 
 def pooling(rule: Rule, k: int) -> Pooling:

@@ -1,108 +1,132 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
 
 from callbacks.ledger import (
-    ClipRow,
+    SCHEMA,
+    ClipScores,
     LedgerError,
     Names,
-    VideoRow,
-    clip_rows,
-    read_clip_scores,
-    read_video_scores,
-    video_rows,
-    write_rows,
+    ledger_frame,
+    read_ledger,
+    write_ledger,
 )
-from callbacks.provenance import Provenance, write_whole
-from lightning_modules.metrics import merge_clips, video_table
+from callbacks.provenance import write_whole
+from tests.support.ledgers import CONSTANTS, SOURCE
 from tests.support.trainers import TinyData
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SOURCE = Provenance(run="a,run", checkpoint="c0", config="f0", code="e0")
-#: Logit and label of clips of the first two tiny videos.
-SCORES = {(1, 0): (0.1 + 0.2, 1), (0, 1): (-800.0, 0), (0, 0): (1 / 3, 0)}
+
+def scores(key: list[tuple[int, int]], logit: list[float]) -> ClipScores:
+    """Of clips whose video is real."""
+    return ClipScores(
+        np.array(key), np.zeros(len(key), dtype=np.int64), np.array(logit), np.zeros((len(key), 0))
+    )
+
+
+#: Of the first two tiny videos.
+SCORES = scores([(0, 0), (0, 1), (2, 0)], [1 / 3, -800.0, 0.1 + 0.2])
 
 
 @pytest.fixture
-def names() -> Names:
+def frame() -> pl.DataFrame:
     data = TinyData()
-    refs = {(ref.video_index, ref.clip_index): ref for ref in data.clip_refs("test")}
-    return Names(data.records, refs, data.unscored("test"))
+    names = Names(data.records, data.clip_refs("test"), data.unscored("test"))
+    return ledger_frame(SCORES, names, SOURCE, CONSTANTS)
 
 
-def test_rows_come_back_bit_by_bit(tmp_path: Path, names: Names) -> None:
-    clips, videos = clip_rows(SCORES, names, SOURCE), video_rows(SCORES, names, SOURCE)
-    write_rows(tmp_path / "s" / "test.csv", ClipRow, clips)
-    write_rows(tmp_path / "s" / "test-videos.csv", VideoRow, videos)
-    assert read_clip_scores(tmp_path / "s" / "test.csv") == clips
-    assert read_video_scores(tmp_path / "s" / "test-videos.csv") == videos
-    assert [row.logit for row in clips] == [1 / 3, -800.0, 0.1 + 0.2]  # ascending by key
+def test_rows_come_back_bit_by_bit(tmp_path: Path, frame: pl.DataFrame) -> None:
+    write_ledger(tmp_path / "s" / "test.parquet", frame)
+    assert read_ledger(tmp_path / "s" / "test.parquet").equals(frame)
+    assert frame.schema == SCHEMA
+    assert frame["logit"].to_list() == [1 / 3, -800.0, 0.1 + 0.2, None]
+    eyes = pl.read_csv(tmp_path / "s" / "test.csv", infer_schema_length=None)
+    assert eyes["logit"].to_list() == frame["logit"].to_list()
+    assert eyes.columns == [name for name in SCHEMA if name != "frame_logit"]
 
 
-def test_a_clip_says_where_it_lies(names: Names) -> None:
-    row = clip_rows(SCORES, names, SOURCE)[1]
-    assert row.video_id == "tiny/c23/real/000"
-    assert (row.clip_index, row.track) == (1, 0)
-    assert (row.first_frame, row.last_frame) == (8, 15)
-    assert (row.start_s, row.end_s) == (0.8, 1.6)
-    assert (row.dataset, row.compression, row.method, row.split) == ("tiny", "c23", "", "test")
+def test_a_clip_says_where_it_lies_and_where_it_is_from(frame: pl.DataFrame) -> None:
+    row = frame.row(1, named=True)
+    assert row["video_id"] == "tiny/c23/real/000"
+    assert (row["clip_index"], row["track"]) == (1, 0)
+    assert (row["first_frame"], row["last_frame"]) == (8, 15)
+    assert (row["start_s"], row["end_s"]) == (0.8, 1.6)
+    assert (row["dataset"], row["compression"], row["method"]) == ("tiny", "c23", "")
+    assert (row["group"], row["split"], row["set"]) == ("person 0", "test", "toy")
+    assert (row["experiment"], row["seed"], row["checkpoint"]) == ("toy", 1, "c")
 
 
-def test_a_video_without_a_clip_has_a_row_and_no_score(tmp_path: Path, names: Names) -> None:
-    rows = video_rows(SCORES, names, SOURCE)
-    assert [row.video_id[-3:] for row in rows] == ["000", "001", "005"]
-    assert (rows[-1].status, rows[-1].num_clips, rows[-1].score) == ("no_face", 0, None)
-    write_rows(tmp_path / "v.csv", VideoRow, rows)
-    assert ",no_face,0,," in (tmp_path / "v.csv").read_text()
+def test_a_video_without_a_clip_has_a_row_and_no_score(frame: pl.DataFrame) -> None:
+    row = frame.row(-1, named=True)
+    assert row["video_id"] == "tiny/c23/Deepfakes/005"
+    assert (row["status"], row["label"]) == ("no_face", 1)
+    assert [row[name] for name in ("clip_index", "logit", "score", "start_s")] == [None] * 4
 
 
-def test_a_logit_that_is_not_finite_leaves_the_score_empty(tmp_path: Path, names: Names) -> None:
-    scores = {(0, 0): (1.0, 0), (0, 1): (float("nan"), 0)}
-    write_rows(tmp_path / "c.csv", ClipRow, clip_rows(scores, names, SOURCE))
-    good, bad = read_clip_scores(tmp_path / "c.csv")
-    assert good.score == pytest.approx(1 / (1 + math.exp(-1)))
-    assert math.isnan(bad.logit)
-    assert bad.score is None
-    video = video_rows(scores, names, SOURCE)[0]
-    assert (video.status, video.num_clips, video.score) == ("not_finite", 2, None)
+def test_a_logit_that_is_not_finite_leaves_the_score_empty() -> None:
+    rows = ledger_frame(
+        scores([(0, 0), (0, 1)], [1.0, float("nan")]), Names((), (), ()), SOURCE, CONSTANTS
+    )
+    assert rows["score"][0] == pytest.approx(1 / (1 + math.exp(-1)))
+    assert math.isnan(rows["logit"][1])
+    assert rows["score"][1] is None
+    assert rows["status"].to_list() == ["ok", "not_finite"]
 
 
-def test_video_scores_equal_those_of_the_metric(names: Names) -> None:
-    generator = np.random.default_rng(0)
-    keys = [(video, clip) for video in range(5) for clip in range(3)]
-    logit = generator.normal(size=15) * 20
-    scores = {key: (float(x), key[0] % 2) for key, x in zip(keys, logit, strict=True)}
-    label = np.array([video % 2 for video, _ in keys])
-    table = video_table(merge_clips(logit, label, np.array(keys)))
-    rows = video_rows(scores, names, SOURCE)[:5]
-    assert [row.score for row in rows] == pytest.approx(table.score.tolist(), abs=1e-15)
+def test_frames_are_kept_where_the_method_scores_them(tmp_path: Path) -> None:
+    framed = SCORES._replace(frame_logit=np.arange(6.0).reshape(3, 2))
+    data = TinyData()
+    rows = ledger_frame(framed, Names(data.records, (), data.unscored("test")), SOURCE, CONSTANTS)
+    write_ledger(tmp_path / "f.parquet", rows)
+    found = read_ledger(tmp_path / "f.parquet")["frame_logit"].to_list()
+    assert found == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], None]
 
 
 def test_unknown_names_leave_columns_empty() -> None:
-    nameless = Names((), {}, ())
-    row = clip_rows({(7, 0): (0.0, 1)}, nameless, SOURCE)[0]
-    assert row.video_id == "#7"
-    assert row.first_frame is None
-    assert row.start_s is None
-    assert video_rows({(7, 0): (0.0, 1)}, nameless, SOURCE)[0].score == 0.5
+    source = replace(SOURCE, seed=None)
+    rows = ledger_frame(scores([(7, 0)], [0.0]), Names((), (), ()), source, CONSTANTS)
+    row = rows.row(0, named=True)
+    assert row["video_id"] == row["group"] == "#7"
+    assert (row["dataset"], row["label"], row["score"]) == ("", 0, 0.5)
+    assert [row[name] for name in ("first_frame", "start_s", "track", "seed")] == [None] * 4
 
 
-def test_a_foreign_file_is_refused_in_one_line(tmp_path: Path, names: Names) -> None:
-    with pytest.raises(LedgerError, match="no score file can be read"):
-        read_clip_scores(tmp_path / "absent.csv")
-    write_rows(tmp_path / "v.csv", VideoRow, video_rows(SCORES, names, SOURCE))
-    with pytest.raises(LedgerError, match="not a score file of clips: no column track"):
-        read_clip_scores(tmp_path / "v.csv")
-    text = (tmp_path / "v.csv").read_text().replace(",ok,2,", ",ok,two,")
-    (tmp_path / "v.csv").write_text(text)
-    with pytest.raises(LedgerError, match=r"v\.csv, line 2: .*two"):
-        read_video_scores(tmp_path / "v.csv")
+def test_what_is_no_ledger_is_refused_in_one_line(tmp_path: Path, frame: pl.DataFrame) -> None:
+    path = tmp_path / "a.parquet"
+    with pytest.raises(LedgerError, match="there is no such ledger"):
+        read_ledger(path)
+    path.write_text("video_id,label\n")
+    with pytest.raises(LedgerError, match="no Parquet file, or a damaged one"):
+        read_ledger(path)
+    frame.write_parquet(path)
+    with pytest.raises(LedgerError, match="not a ledger of this suite"):
+        read_ledger(path)
+    frame.write_parquet(path, metadata={"forgery_ledger": "99"})
+    with pytest.raises(LedgerError, match="version 99, this code reads version 1"):
+        read_ledger(path)
+    frame.drop("logit").write_parquet(path, metadata={"forgery_ledger": "1"})
+    with pytest.raises(LedgerError, match="column logit is missing, not Float64"):
+        read_ledger(path)
+
+
+def test_a_cut_and_a_damaged_ledger_are_refused(tmp_path: Path, frame: pl.DataFrame) -> None:
+    path = tmp_path / "a.parquet"
+    write_ledger(path, frame)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LedgerError, match="damaged"):
+        read_ledger(path)
+    path.write_bytes(whole[:4] + bytes(200) + whole[204:])
+    with pytest.raises(LedgerError, match="a damaged ledger"):
+        read_ledger(path)
 
 
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:

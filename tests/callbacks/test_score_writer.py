@@ -14,8 +14,9 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from callbacks import ScoreWriter, read_clip_scores, read_video_scores
+from callbacks import ScoreWriter, read_ledger
 from callbacks.provenance import CONFIG_NAME, code_version
+from experiments.evaluation.ledgers import Evaluation, read_evaluations
 from lightning_modules.metrics import roc_auc
 from lightning_modules.pooling import Pooling
 from tests.support.distributed import FRAME_SHARES, framed_figures, run_job
@@ -25,55 +26,59 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def evaluation(folder: Path, name: str = "test") -> Evaluation:
+    """Read the only evaluation of a ledger."""
+    (found,) = read_evaluations([folder / "scores" / f"{name}.parquet"])
+    return found
+
+
 def test_test_writes_each_clip_and_video_once(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path / "run", ScoreWriter())
     trainer.test(TinyModule(), datamodule=TinyData(), verbose=False)
-    clips = read_clip_scores(tmp_path / "run" / "scores" / "test.csv")
-    videos = read_video_scores(tmp_path / "run" / "scores" / "test-videos.csv")
+    rows = read_ledger(tmp_path / "run" / "scores" / "test.parquet")
     module = TinyModule().eval()
     expected = [module(sample["clip"][None]).item() for sample in make_clips()]
-    assert [clip.logit for clip in clips] == pytest.approx(expected, abs=1e-6)
-    assert [video.num_clips for video in videos] == [2, 1, 3, 1, 2, 0]
-    assert {clip.run for clip in clips} == {"run"}
-    assert {clip.code for clip in clips} == {code_version()}
-
-    scored = [video for video in videos if video.score is not None]
-    label = np.array([video.label for video in scored])
-    score = np.array([video.score for video in scored])
-    logged = float(trainer.callback_metrics["test/video_auc"])
-    assert roc_auc(label, score) == pytest.approx(logged, abs=1e-6)
+    assert rows["logit"].to_list() == pytest.approx([*expected, None], abs=1e-6)
+    assert set(rows["run"]) == {"run"}
+    assert set(rows["code"]) == {code_version()}
+    assert set(rows["manifest"]) == {"0123456789abcdef"}
+    found = evaluation(tmp_path / "run")
+    assert found.videos["num_clips"].to_list() == [2, 1, 3, 1, 2, 0]
+    logged = trainer.callback_metrics
+    assert roc_auc(found.label[:5], found.score[:5]) == pytest.approx(
+        float(logged["test/video_auc"]), abs=1e-6
+    )
+    assert (tmp_path / "run" / "scores" / "test.csv").read_text().count("\n") == 11
 
 
 def test_rows_name_checkpoint_and_configuration_of_the_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / CONFIG_NAME).write_text("model: tiny\n")
+    config = b"model: tiny\nexperiment: ftcn_tt\nseed_everything: 7\n"
+    (run / CONFIG_NAME).write_bytes(config)
     checkpoint = run / "checkpoints" / "best.ckpt"
     trainer = tiny_trainer(run)
     trainer.fit(TinyModule(), datamodule=TinyData())
     trainer.save_checkpoint(checkpoint)
     later = tiny_trainer(run / "test" / "again", ScoreWriter())
     later.test(TinyModule(), datamodule=TinyData(), ckpt_path=str(checkpoint), verbose=False)
-    row = read_video_scores(run / "test" / "again" / "scores" / "test-videos.csv")[0]
-    assert row.run == "run"
-    assert row.checkpoint == hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
-    assert row.config == hashlib.sha256(b"model: tiny\n").hexdigest()[:16]
+    row = read_ledger(run / "test" / "again" / "scores" / "test.parquet").row(0, named=True)
+    assert row["run"] == "run"
+    assert row["checkpoint"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
+    assert row["config"] == hashlib.sha256(config).hexdigest()[:16]
+    assert (row["experiment"], row["seed"]) == ("ftcn_tt", 7)
 
 
 def test_several_test_sets_have_a_ledger_each(tmp_path: Path) -> None:
     data = TinyData(test_names=["tiny", "other"])
     data.records[-1] = replace(data.records[-1], dataset="other")
     tiny_trainer(tmp_path, ScoreWriter()).test(TinyModule(), datamodule=data, verbose=False)
-    names = sorted(path.name for path in (tmp_path / "scores").iterdir())
-    assert names == [
-        "test-other-videos.csv",
-        "test-other.csv",
-        "test-tiny-videos.csv",
-        "test-tiny.csv",
-    ]
+    names = sorted(path.name for path in (tmp_path / "scores").glob("*.parquet"))
+    assert names == ["test-other.parquet", "test-tiny.parquet"]
     # Both loaders give the same clips here; the video without one belongs to its own set.
-    assert len(read_video_scores(tmp_path / "scores" / "test-tiny-videos.csv")) == 5
-    assert len(read_video_scores(tmp_path / "scores" / "test-other-videos.csv")) == 6
+    tiny, other = evaluation(tmp_path, "test-tiny"), evaluation(tmp_path, "test-other")
+    assert (tiny.videos.height, other.videos.height) == (5, 6)
+    assert (tiny.facts["set"], other.facts["set"]) == ("tiny", "other")
 
 
 def test_validate_and_predict_write_and_fit_does_not(tmp_path: Path) -> None:
@@ -82,17 +87,17 @@ def test_validate_and_predict_write_and_fit_does_not(tmp_path: Path) -> None:
     assert not (tmp_path / "f").exists()
     tiny_trainer(tmp_path / "v", ScoreWriter()).validate(module, datamodule=data, verbose=False)
     tiny_trainer(tmp_path / "p", ScoreWriter()).predict(module, datamodule=data)
-    validated = read_clip_scores(tmp_path / "v" / "scores" / "val.csv")
-    predicted = read_clip_scores(tmp_path / "p" / "scores" / "predict.csv")
-    assert len(validated) == 9
-    assert [replace(row, run="") for row in validated] == [replace(r, run="") for r in predicted]
+    validated, predicted = evaluation(tmp_path / "v", "val"), evaluation(tmp_path / "p", "predict")
+    assert len(validated.clip_logit) == 9
+    assert validated.clip_logit.tolist() == predicted.clip_logit.tolist()
 
 
 def test_a_logit_that_is_not_finite_is_in_the_ledger(tmp_path: Path) -> None:
     module = TinyModule(bad_clip=(2, 1))
     tiny_trainer(tmp_path, ScoreWriter()).predict(module, datamodule=TinyData())
-    videos = read_video_scores(tmp_path / "scores" / "predict-videos.csv")
-    assert [video.status for video in videos] == ["ok", "ok", "not_finite", "ok", "ok", "no_face"]
+    videos = evaluation(tmp_path, "predict").videos
+    assert videos["status"].to_list() == ["ok", "ok", "not_finite", "ok", "ok", "no_face"]
+    assert videos["score"].is_null().to_list() == [False, False, True, False, False, True]
 
 
 class _Nameless(LightningDataModule):
@@ -106,8 +111,8 @@ def test_data_without_names_are_numbered_and_said_so(
     with caplog.at_level(logging.WARNING):
         tiny_trainer(tmp_path, ScoreWriter()).predict(TinyModule(), datamodule=_Nameless())
     assert "the data has no records, clip_refs, unscored" in caplog.text
-    videos = read_video_scores(tmp_path / "scores" / "predict-videos.csv")
-    assert [video.video_id for video in videos] == ["#0", "#1", "#2", "#3", "#4"]
+    videos = evaluation(tmp_path, "predict").videos
+    assert videos["video_id"].to_list() == ["#0", "#1", "#2", "#3", "#4"]
 
 
 class _WrongModule(TinyModule):
@@ -139,10 +144,10 @@ def test_two_processes_give_the_figures_and_the_file_of_one(
     for rank in (0, 1):
         found = json.loads((two_processes / f"rank{rank}.json").read_text())[share]
         assert found == pytest.approx(one, abs=1e-6)
-    for name in ("test.csv", "test-videos.csv"):
-        mine = (tmp_path / "run" / "scores" / name).read_bytes()
-        theirs = (two_processes / share / name).read_bytes()
-        assert _without_code(mine) == _without_code(theirs)
+    # The working tree may change between two runs.
+    mine = read_ledger(tmp_path / "run" / "scores" / "test.parquet").drop("code")
+    theirs = read_ledger(two_processes / share / "test.parquet").drop("code")
+    assert mine.equals(theirs)
 
 
 def test_a_rank_that_saw_nothing_still_gathers(two_processes: Path) -> None:
@@ -168,10 +173,11 @@ def test_the_score_of_a_video_is_pooled_by_the_rule_of_its_method(tmp_path: Path
     module = TinyModule()
     module.video_pooling = Pooling("max")  # type: ignore[assignment]
     tiny_trainer(tmp_path, ScoreWriter()).test(module, datamodule=TinyData(), verbose=False)
-    clips = read_clip_scores(tmp_path / "scores" / "test.csv")
-    for row in read_video_scores(tmp_path / "scores" / "test-videos.csv"):
-        wanted = [clip.score for clip in clips if clip.video_id == row.video_id]
-        assert row.score == max((s for s in wanted if s is not None), default=None)
+    found = evaluation(tmp_path)
+    assert found.facts["pooling"] == "max"
+    prob = 1 / (1 + np.exp(-found.clip_logit))
+    for video, score in enumerate(found.score[:5]):
+        assert score == prob[found.clip_video == video].max()
 
 
 def test_the_code_version_is_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +189,3 @@ def test_the_code_version_is_the_commit(monkeypatch: pytest.MonkeyPatch) -> None
     assert code_version() == "unknown"
     code_version.cache_clear()
     assert commit == "unknown" or len(commit) == 16
-
-
-def _without_code(text: bytes) -> list[bytes]:
-    # The working tree may change between two runs; it is the last column.
-    return [line.rpartition(b",")[0] for line in text.splitlines()]

@@ -12,6 +12,7 @@ import torch
 
 from experiments.cli import _available_precision
 from experiments.evaluate import main as evaluate
+from experiments.evaluation.ledgers import read_evaluations
 from experiments.run import main
 from experiments.run_folder import ENVIRONMENT, run_folder
 from experiments.shorthand import parse_shorthand
@@ -58,7 +59,9 @@ def test_a_fit_leaves_everything_in_its_folder(run: Path) -> None:
     assert (run / "metrics" / "metrics.csv").is_file()
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list((run / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(rows(run / "scores" / "test-videos.csv")) == 4
+    assert len({row["video_id"] for row in rows(run / "scores" / "test.csv")}) == 4
+    (scored,) = read_evaluations([run / "scores" / "test.parquet"])
+    assert (scored.facts["experiment"], scored.facts["seed"]) == ("ftcn_tt", 1)
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     assert metrics["num_videos"] == 4
     assert {"clip_auc", "video_auc", "video_eer", "video_ap", "video_auc_low"} <= metrics.keys()
@@ -73,11 +76,11 @@ def test_any_method_takes_a_rule_for_videos_and_keeps_it(
     assert main(["fit", "--root", str(store), "--run", "r", *SMALL, rule]) == 0
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     assert main(["test", "--run", "r"]) == 0
-    (again,) = Path("r/test").glob("*/scores/test-videos.csv")
-    clips = rows(again.with_name("test.csv"))
-    for video in rows(again):
-        logits = [float(c["logit"]) for c in clips if c["video_id"] == video["video_id"]]
-        assert float(video["score"]) == pytest.approx(1 / (1 + np.exp(-max(logits))), abs=1e-5)
+    (again,) = read_evaluations(Path("r/test").glob("*/scores/test.parquet"))
+    assert again.facts["pooling"] == "max"
+    for video, score in enumerate(again.score):
+        logit = again.clip_logit[again.clip_video == video].max()
+        assert score == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-5)
 
 
 def test_evaluating_again_gives_the_same_numbers(run: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 
 from lightning_modules.bootstrap import bootstrap_interval
 from lightning_modules.metrics import (
-    VideoScores,
     average_precision,
     equal_error_rate,
     merge_clips,
@@ -20,6 +19,7 @@ from lightning_modules.metrics import (
     video_table,
 )
 from lightning_modules.pooling import Pooling, Rule
+from lightning_modules.video_scores import VideoScores
 from tests.support.trainers import make_records
 
 if TYPE_CHECKING:

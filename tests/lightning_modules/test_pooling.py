@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from lightning_modules.pooling import MEAN, Pooling, Rule, pooling
+from lightning_modules.pooling import MEAN, Pooling, Rule, from_key, pooling
 
 RULES: list[tuple[Rule, int]] = [("mean", 1), ("max", 1), ("top_k", 2), ("top_k", 9)]
 
@@ -61,3 +62,23 @@ def test_a_rule_says_what_it_is_and_takes_something() -> None:
     assert str(Pooling("top_k", 2)) == "mean of the 2 highest"
     with pytest.raises(ValueError, match="at least 1, got 0"):
         pooling("top_k", 0)
+
+
+@pytest.mark.parametrize(("rule", "k"), RULES)
+def test_many_wholes_are_pooled_as_each_alone(rule: Rule, k: int) -> None:
+    prob = np.random.default_rng(0).random(12)
+    start = np.array([0, 1, 4, 10])
+    wanted = [plainly(part.tolist(), rule, k) for part in np.split(prob, start[1:])]
+    assert Pooling(rule, k).of_groups(prob, start).tolist() == pytest.approx(wanted, rel=1e-14)
+    assert Pooling(rule, k).of_groups(prob[:0], start[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("rule", [Pooling(), Pooling("max"), Pooling("top_k", 3)])
+def test_a_rule_is_known_by_its_key(rule: Pooling) -> None:
+    assert from_key(rule.key) == rule
+
+
+@pytest.mark.parametrize("key", ["median", "top_", "top_x", ""])
+def test_other_keys_are_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="no rule of pooling"):
+        from_key(key)

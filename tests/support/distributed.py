@@ -19,8 +19,8 @@ from pytorch_lightning import Callback
 from torch.utils.data import default_collate
 
 from callbacks import AltFreezing, LastCheckpoint, SaveOnSignal, ScoreWriter, StepSeed
-from lightning_modules.metrics import VideoScores
 from lightning_modules.pooling import Pooling
+from lightning_modules.video_scores import VideoScores
 from tests.support import freezing
 from tests.support.trainers import ResumableLoader, TinyData, TinyModule, make_clips, tiny_trainer
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datamodules.schema import ClipRef, VideoRecord
-from lightning_modules.metrics import VideoScores
+from lightning_modules.video_scores import VideoScores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

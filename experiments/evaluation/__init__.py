@@ -1,0 +1,1 @@
+"""Figures, intervals and operating points, from ledgers alone: no torch, no GPU."""
