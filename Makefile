@@ -71,11 +71,11 @@ certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
 benchmark: $(STAMP) ## speed, memory, effect: EXP=<method>, or EXP=freezing|effect|data|storage|memory|prepare with ARGS
 	@$(PY) -m experiments.benchmark $(EXP) $(ARGS)
 
-test: $(STAMP) ## run the tests (no network, no GPU)
-	@$(PY) -m pytest -q $(ARGS)
+test: $(STAMP) ## run the tests on all cores (no network, no GPU)
+	@$(PY) -m pytest -q -n auto --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) ## run all tests, the slow ones too
-	@$(PY) -m pytest -q -m "not gpu" $(ARGS)
+	@$(PY) -m pytest -q -n auto --dist loadfile -m "not gpu" $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
