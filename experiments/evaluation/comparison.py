@@ -1,0 +1,185 @@
+"""Two runs on the same videos: is the difference more than the choice of videos?"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from callbacks.ledger import LedgerError
+from lightning_modules.bootstrap import interval, resampled_aucs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from experiments.evaluation.ledgers import Evaluation
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+
+class DeLong(NamedTuple):
+    """AUCs of K scores of the same videos.
+
+    Attributes:
+        auc: Shape (K,), float64.
+        covariance: Of the AUCs, shape (K, K), float64.
+    """
+
+    auc: Floats
+    covariance: Floats
+
+
+class Comparison(NamedTuple):
+    """The video AUC of one run less that of another, on the videos that both scored.
+
+    Attributes:
+        difference: First less second.
+        low: Lower bound of its 95 % interval, from the paired bootstrap of identity groups.
+        high: Upper bound.
+        p_bootstrap: Two-sided, from the same resamples; not below 1 / (resamples + 1).
+        p_delong: Two-sided, by DeLong's test, which takes all videos as independent.
+        num_videos: Videos compared.
+        num_groups: Identity groups they are of.
+        num_left_out: Videos that only one of the runs scored.
+        reason: Why there is no figure; empty where there is.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_delong: float
+    num_videos: int
+    num_groups: int
+    num_left_out: int
+    reason: str
+
+
+def compare(
+    first: Evaluation, second: Evaluation, num_resamples: int = 2000, seed: int = 0
+) -> Comparison:
+    """Compare the video AUC of two runs on the same videos.
+
+    Args:
+        first: A run on a set.
+        second: Another run on the same videos.
+        num_resamples: Bootstrap resamples.
+        seed: Of the draws.
+
+    Raises:
+        LedgerError: If the runs share no video, or disagree about a label or a file.
+    """
+    both = _common(first, second)
+    label, group = both["label"].to_numpy().astype(np.int64), both["group"].rank("dense").to_numpy()
+    scores = [both[name].to_numpy() for name in ("score", "score_right")]
+    counted = [int(one.videos["score"].count()) for one in (first, second)]
+    counts = (len(both), both["group"].n_unique(), sum(counted) - 2 * len(both))
+    if len(np.unique(label)) < 2:
+        nan = math.nan
+        return Comparison(nan, nan, nan, nan, nan, *counts, "a class has no video scored by both")
+    areas = resampled_aucs(label, scores, group, num_resamples=num_resamples, seed=seed)
+    gaps = areas[0] - areas[1]
+    low, high = interval(gaps)
+    exact = delong(label, np.stack(scores))
+    return Comparison(
+        float(exact.auc[0] - exact.auc[1]),
+        *(low, high, two_sided(gaps), delong_p(exact)),
+        *counts,
+        "" if len(gaps) else "one identity group only: no interval",
+    )
+
+
+def two_sided(gaps: Floats) -> float:
+    """Return how often resampled differences lie beyond zero, on the rarer side, doubled.
+
+    Args:
+        gaps: Shape (R,), float64; those that are not finite are left out.
+
+    Returns:
+        In (0, 1], with one added above and below so that it is never 0; NaN of nothing.
+    """
+    known = gaps[np.isfinite(gaps)]
+    if not len(known):
+        return math.nan
+    rarer = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(known) + 1))
+
+
+def delong(label: Ints, scores: Floats) -> DeLong:
+    """Estimate AUCs and their covariance (DeLong et al. 1988), by midranks (Sun and Xu 2014).
+
+    Args:
+        label: 0 real, 1 fake, both present, shape (N,), int64.
+        scores: K scores of the same N videos, shape (K, N), float64.
+
+    Returns:
+        The covariance is NaN where a class has one video only.
+    """
+    fake = label == 1
+    num_fakes, num_reals = int(fake.sum()), int((~fake).sum())
+    whole = np.stack([_midranks(score) for score in scores])
+    among_fakes = np.stack([_midranks(score[fake]) for score in scores])
+    among_reals = np.stack([_midranks(score[~fake]) for score in scores])
+    # How large a share of the other class each video beats; ties count half.
+    of_fakes = (whole[:, fake] - among_fakes) / num_reals
+    of_reals = 1 - (whole[:, ~fake] - among_reals) / num_fakes
+    covariance = _covariance(of_fakes) / num_fakes + _covariance(of_reals) / num_reals
+    return DeLong(of_fakes.mean(axis=1), covariance)
+
+
+def delong_p(found: DeLong) -> float:
+    """Return the two-sided p-value of two equal AUCs.
+
+    Args:
+        found: Of two scores.
+
+    Returns:
+        In 0..1; 1 for scores that rank alike; NaN where there is a difference without a variance.
+    """
+    gap = float(found.auc[0] - found.auc[1])
+    spread = found.covariance
+    variance = float(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1])
+    if gap == 0:
+        return 1.0
+    # Rounding leaves some 1e-20 where there is none.
+    if not variance > np.finfo(np.float64).eps ** 2:
+        return math.nan
+    return math.erfc(abs(gap) / math.sqrt(2 * variance))
+
+
+def _midranks(score: Floats) -> Floats:
+    """Rank N scores from 1; ties share the middle of their ranks."""
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    middle: Floats = last - (count - 1) / 2
+    return middle[place]
+
+
+def _covariance(values: Floats) -> Floats:
+    if values.shape[1] < 2:
+        return np.full((len(values), len(values)), np.nan)
+    return np.atleast_2d(np.cov(values))
+
+
+def _common(first: Evaluation, second: Evaluation) -> pl.DataFrame:
+    wanted = ["video_id", "label", "group", "sha256", "score"]
+    one, two = (e.videos.select(wanted).drop_nulls("score") for e in (first, second))
+    both = one.join(two, on="video_id", how="inner", maintain_order="left")
+    names = f"{first.name} and {second.name}"
+    if not len(both):
+        raise LedgerError(f"{names} share no scored video; compare runs on one set")
+    differ = both.filter(
+        (pl.col("label") != pl.col("label_right"))
+        | (pl.col("sha256") != pl.col("sha256_right"))
+        & (pl.col("sha256") != "")
+        & (pl.col("sha256_right") != "")
+    )
+    if len(differ):
+        raise LedgerError(
+            f"{names} mean different videos by {differ['video_id'][0]} (label or file); "
+            "evaluate both on one manifest"
+        )
+    return both
