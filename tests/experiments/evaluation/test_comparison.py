@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from callbacks.ledger import LedgerError
 from experiments.evaluation.comparison import Comparison, compare, delong, delong_p, two_sided
 from experiments.evaluation.ledgers import read_evaluations
 from lightning_modules.bootstrap import bootstrap_interval
-from tests.support.ledgers import toy_record, write_toy
+from tests.support.ledgers import SOURCE, toy_record, write_toy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,10 +77,6 @@ def written(path: Path, label: Ints, score: Floats, run: str, lacking: int | Non
     """A ledger of one clip a video, three videos to an identity."""
     records = [toy_record(f"v/{i}", int(k), group_ids=(f"p{i // 3}",)) for i, k in enumerate(label)]
     logits = [[] if i == lacking else [float(x)] for i, x in enumerate(score)]
-    from dataclasses import replace
-
-    from tests.support.ledgers import SOURCE
-
     return write_toy(path, records, logits, source=replace(SOURCE, run=run))
 
 
@@ -154,11 +151,10 @@ def coverage(rounds: int, num_groups: int, num_resamples: int) -> float:
 
 
 def test_intervals_of_dependent_videos_hold_the_truth() -> None:
-    # 300 rounds: 0.95 has a standard error of 0.0126; four of them, and videos drawn on their own
-    # would hold it in some 0.85.
-    assert 0.90 <= coverage(300, 60, 300) <= 1.0
+    # 300 rounds have a standard error of 0.0126. Of videos drawn on their own 0.90 hold it.
+    assert 0.92 <= coverage(300, 60, 300) <= 0.99
 
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_in_95_of_100() -> None:
-    assert 0.93 <= coverage(3000, 100, 1000) <= 0.97
+    assert 0.93 <= coverage(2000, 100, 1000) <= 0.97
