@@ -10,13 +10,17 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from experiments.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from experiments.evaluation.ledgers import Evaluation
     from experiments.evaluation.operating_point import OperatingPoint
+
+Value = TypeVar("Value")
 
 _EPILOG = """\
 Writes operating_point.json beside the checkpoint; `make predict` then calls videos real, fake, or
@@ -97,10 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _told(read: object) -> object:
-    def type_of(text: str) -> object:
+def _told(read: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Let argparse pass on what a reader says to a mistake."""
+
+    def type_of(text: str) -> Value:
         try:
-            return read(text)  # type: ignore[operator]
+            return read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 

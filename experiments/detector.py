@@ -13,16 +13,20 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import Tensor
 
+from callbacks.ledger import LedgerError
 from datamodules.errors import DataError
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
 from datamodules.store.prepared import read_prepared_info
 from experiments.errors import UsageError, parser_reason
+from experiments.evaluation.operating_point import FILE_NAME, read_operating_point
 from lightning_modules import ForgeryModule, FrameMethod
 from weights.errors import WeightsError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from experiments.evaluation.operating_point import OperatingPoint
 
 #: Checkpoints of a run in order of preference: validation chose the first.
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
@@ -56,6 +60,7 @@ class Detector:
         data: The run's data block, `class_path` and `init_args`.
         device: Where the network runs.
         notes: What a reader of its scores should know about how it was loaded.
+        operating_point: How its scores become calls; None where none was fitted for it.
     """
 
     model: ForgeryModule
@@ -66,6 +71,7 @@ class Detector:
     data: dict[str, Any]
     device: torch.device
     notes: tuple[str, ...] = field(default=())
+    operating_point: OperatingPoint | None = None
 
     @property
     def num_frames(self) -> int:
@@ -140,7 +146,7 @@ def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:
 
     Raises:
         UsageError: If the folder is no run, has no checkpoint, its configuration does not build
-            a method, or the device is not there.
+            a method, its operating point cannot be read, or the device is not there.
         WeightsError: If the checkpoint is damaged, holds more than tensors and plain values, or
             is of another method or structure.
     """
@@ -151,15 +157,18 @@ def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:
     model = _build(config, run)
     _load_weights(model, checkpoint)
     model.eval().requires_grad_(False)
+    sha256 = _sha256(checkpoint)
+    point, stale = _operating_point(checkpoint, sha256, model.video_pooling.key)
     return Detector(
         model=model.to(chosen),
         method=type(model).__name__,
         run=run,
         checkpoint=checkpoint,
-        checkpoint_sha256=_sha256(checkpoint),
+        checkpoint_sha256=sha256,
         data=config["data"],
         device=chosen,
-        notes=(*([_SYNTHETIC] if _is_synthetic(config) else []), *notes),
+        notes=(*([_SYNTHETIC] if _is_synthetic(config) else []), *notes, *stale),
+        operating_point=point,
     )
 
 
@@ -208,6 +217,23 @@ def _find_checkpoint(run: Path) -> tuple[Path, tuple[str, ...]]:
         f"{run} has no checkpoint (checkpoints/best.ckpt or last.ckpt): "
         "its training has not come that far; choose another run"
     )
+
+
+def _operating_point(
+    checkpoint: Path, sha256: str, pooling: str
+) -> tuple[OperatingPoint | None, tuple[str, ...]]:
+    """Read what lies beside the checkpoint; what was fitted for another one is not used."""
+    path = checkpoint.with_name(FILE_NAME)
+    if not path.is_file():
+        return None, ()
+    try:
+        point = read_operating_point(path)
+    except LedgerError as error:
+        raise UsageError(str(error)) from error
+    if sha256.startswith(point.checkpoint or "-") and point.pooling == pooling:
+        return point, ()
+    note = f"{FILE_NAME} was fitted for another checkpoint or rule and is not used; fit it again"
+    return None, (note,)
 
 
 def _build(config: dict[str, Any], run: Path) -> ForgeryModule:

@@ -190,10 +190,22 @@ def _say(report: VideoReport, detector: Detector, out: Path) -> None:
         clips = sum(len(track.clips) for track in report.tracks)
         rule = report.settings["video_rule"]
         lines.append(f"video:  {report.score:.4f} (0 real, 1 fake; {rule} of {clips} clips)")
+        lines += _call(report, detector)
         lines += [f"note: {report.reason}"] if report.reason else []
     lines += [f"note: {note}" for note in detector.notes]
     lines += [f"report:   {out / 'report.json'}", f"timeline: {out / 'timeline.png'}"]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _call(report: VideoReport, detector: Detector) -> list[str]:
+    from experiments.video_report import decision
+
+    made = decision(report, detector)
+    if made is None:
+        return []
+    word = "no call, too near to the threshold" if made["call"] == "abstain" else made["call"]
+    held = f"calibrated {made['calibrated_score']:.4f}, threshold {made['threshold']:.4f}"
+    return [f"call:   {word} ({held})"]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from callbacks.provenance import code_version
 from datamodules.atomic import write_text_atomically
 from experiments.video_scores import video_score
@@ -14,7 +16,6 @@ from experiments.video_scores import video_score
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from experiments.detector import Detector
@@ -28,14 +29,21 @@ Status = Literal["ok", "no_face"]
 _LIMITS = (
     "The score pools outputs of one network between 0 (looks real to it) and 1 (looks forged "
     "to it). It is no probability and no verdict, and no evidence on its own.",
-    "No operating point has been calibrated for this run, so no decision is given: compare scores "
-    "only with scores of the same run on videos of known origin.",
     "Only faces that were found and followed were looked at; sound, background, text and frames "
     "without a face were not.",
     "A track is one uninterrupted appearance of a face, not an identified person: the same person "
     "may come back as another track.",
     "Forgeries of kinds the network was not trained on, strong compression, small, dark or turned "
     "faces, filters and re-recording can move the score either way.",
+)
+_NO_POINT = (
+    "No operating point has been calibrated for this run, so no decision is given: compare scores "
+    "only with scores of the same run on videos of known origin."
+)
+_POINT = (
+    "The decision is that of a threshold fitted on the {set} set of run {run} "
+    "({num_real} real, {num_fake} fake videos, at {criterion}); on videos of other origin its "
+    "errors are others."
 )
 _NO_FACE = "No face was found, so nothing was judged: that says nothing about the video."
 _OTHER_BACKEND = (
@@ -137,6 +145,7 @@ def write_report(path: Path, report: VideoReport, detector: Detector) -> None:
         "status": report.status,
         "reason": report.reason or None,
         "video_score": _rounded(report.score),
+        "decision": decision(report, detector),
         "limits": limits(report, detector),
         "video": {key: _rounded(value) for key, value in asdict(report.video).items()},
         "model": _model(detector),
@@ -164,7 +173,34 @@ def limits(report: VideoReport, detector: Detector) -> list[str]:
     here, there = report.face_backend, detector.prepared_by
     if here and there and here != there:
         first.append(_OTHER_BACKEND.format(here=here, there=there))
-    return [*first, *_LIMITS]
+    point = detector.operating_point
+    told = _POINT.format(**point.fitted_on, criterion=point.criterion) if point else _NO_POINT
+    return [*first, _LIMITS[0], told, *_LIMITS[1:]]
+
+
+def decision(report: VideoReport, detector: Detector) -> dict[str, Any] | None:
+    """Turn the score into a call.
+
+    Args:
+        report: The scored video.
+        detector: What scored it.
+
+    Returns:
+        The call (`real`, `fake`, or `abstain`), the calibrated score and what it was held to; None
+        without a score or an operating point.
+    """
+    point, score = detector.operating_point, report.score
+    if point is None or score is None:
+        return None
+    return {
+        "call": point.call(score),
+        "calibrated_score": _rounded(float(point.calibrated(np.array([score]))[0])),
+        "threshold": _rounded(point.threshold),
+        "abstain_range": [_rounded(point.abstain_low), _rounded(point.abstain_high)],
+        "criterion": point.criterion,
+        "calibration": point.calibration,
+        "fitted_on": point.fitted_on,
+    }
 
 
 def _model(detector: Detector) -> dict[str, Any]:
