@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data export preview check-data data-card weights train evaluate predict certify benchmark test test-slow lint format types check clean
+.PHONY: help install data export preview check-data data-card weights train evaluate report calibrate predict certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -61,6 +61,14 @@ evaluate: $(STAMP) ## test a run's best checkpoint again: RUN=runs/<run>
 	@test -n $(call q,RUN) || { echo "Usage: make evaluate RUN=runs/<run>"; exit 2; }
 	@$(PY) -m experiments.evaluate --run $(call q,RUN) $(ARGS)
 
+report: $(STAMP) ## tables of scores from ledgers: LEDGERS="a.parquet b.parquet ..." [OUT=reports] [ARGS="--no-face real"]
+	@test -n $(call q,LEDGERS) || { echo 'Usage: make report LEDGERS="runs/<run>/scores/test.parquet ..." [OUT=<folder>]'; exit 2; }
+	@$(PY) -m experiments.report $(LEDGERS) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
+
+calibrate: $(STAMP) ## fit threshold and calibration on validation: RUN=runs/<run> [ARGS="--at fpr=0.01 --abstain 0.1"]
+	@test -n $(call q,RUN) || { echo "Usage: make calibrate RUN=runs/<run>"; exit 2; }
+	@$(PY) -m experiments.calibrate --run $(call q,RUN) $(ARGS)
+
 predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 	@test -n $(call q,VIDEO) -a -n $(call q,RUN) || { echo "Usage: make predict VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]"; exit 2; }
 	@$(PY) -m experiments.predict --video $(call q,VIDEO) --run $(call q,RUN) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
@@ -68,7 +76,7 @@ predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
 	@$(PY) -m weights.certify $(EXP) $(ARGS)
 
-benchmark: $(STAMP) ## speed, memory, effect: EXP=<method>, or EXP=freezing|effect|data|storage|memory|prepare with ARGS
+benchmark: $(STAMP) ## speed, memory, effect: EXP=<method>, or EXP=freezing|effect|data|storage|memory|prepare|report with ARGS
 	@$(PY) -m experiments.benchmark $(EXP) $(ARGS)
 
 test: $(STAMP) ## run the tests on all cores (no network, no GPU)

@@ -56,6 +56,60 @@ class VideoTable(NamedTuple):
     num_clips: Ints
 
 
+class RocCurve(NamedTuple):
+    """The share of reals accused and of fakes found, as the threshold falls past each score.
+
+    Attributes:
+        fpr: False-positive rate, ascending from 0 to 1, shape (P,), float64; no points where a
+            class is absent.
+        tpr: True-positive rate, likewise.
+    """
+
+    fpr: Floats
+    tpr: Floats
+
+    def area(self) -> float:
+        """Return the area under it, or NaN without points."""
+        from sklearn.metrics import auc
+
+        return float(auc(self.fpr, self.tpr)) if len(self.fpr) else float("nan")
+
+    def equal_error_rate(self) -> float:
+        """Return the rate at the crossing, see the function of that name; NaN without points."""
+        if not len(self.fpr):
+            return float("nan")
+        gap = 1 - self.tpr - self.fpr  # misses minus false alarms, falls from 1 to -1
+        after = int(np.argmax(gap <= 0))
+        before = after - 1
+        share = gap[before] / (gap[before] - gap[after])
+        return float(self.fpr[before] + share * (self.fpr[after] - self.fpr[before]))
+
+    def tpr_at_fpr(self, max_fpr: float) -> float:
+        """Return the highest true-positive rate allowed, or NaN without points.
+
+        Args:
+            max_fpr: Largest false-positive rate allowed, in 0..1.
+        """
+        if not len(self.fpr):
+            return float("nan")
+        return float(self.tpr[self.fpr <= max_fpr].max())
+
+
+def roc_curve(label: Ints, score: Floats) -> RocCurve:
+    """Measure all thresholds at once.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+    """
+    from sklearn import metrics
+
+    if not _both_classes(label):
+        return RocCurve(np.zeros(0), np.zeros(0))
+    fpr, tpr, _ = metrics.roc_curve(label, score, drop_intermediate=False)
+    return RocCurve(fpr, tpr)
+
+
 def merge_clips(
     logit: Floats, label: Ints, key: Ints, frame_logit: Floats | None = None
 ) -> ClipTable:
@@ -148,15 +202,7 @@ def equal_error_rate(label: Ints, score: Floats) -> float:
     Returns:
         Rate in 0..1, or NaN if a class is absent.
     """
-    if not _both_classes(label):
-        return float("nan")
-    false_positive, true_positive = _roc_curve(label, score)
-    gap = 1 - true_positive - false_positive  # misses minus false alarms, falls from 1 to -1
-    after = int(np.argmax(gap <= 0))
-    before = after - 1
-    share = gap[before] / (gap[before] - gap[after])
-    step = false_positive[after] - false_positive[before]
-    return float(false_positive[before] + share * step)
+    return roc_curve(label, score).equal_error_rate()
 
 
 def tpr_at_fpr(label: Ints, score: Floats, max_fpr: float) -> float:
@@ -170,18 +216,8 @@ def tpr_at_fpr(label: Ints, score: Floats, max_fpr: float) -> float:
     Returns:
         True-positive rate in 0..1 at the best threshold, or NaN if a class is absent.
     """
-    if not _both_classes(label):
-        return float("nan")
-    false_positive, true_positive = _roc_curve(label, score)
-    return float(true_positive[false_positive <= max_fpr].max())
+    return roc_curve(label, score).tpr_at_fpr(max_fpr)
 
 
 def _both_classes(label: Ints) -> bool:
     return len(np.unique(label)) == 2
-
-
-def _roc_curve(label: Ints, score: Floats) -> tuple[Floats, Floats]:
-    from sklearn.metrics import roc_curve
-
-    false_positive, true_positive, _ = roc_curve(label, score, drop_intermediate=False)
-    return false_positive, true_positive

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from experiments.evaluation.ledgers import sigmoid
-from lightning_modules.metrics import average_precision, equal_error_rate, roc_auc, tpr_at_fpr
+from lightning_modules.metrics import average_precision, roc_auc, roc_curve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +82,11 @@ def why_missing(label: Ints) -> str:
 
 
 def set_figures(
-    evaluation: Evaluation, threshold: float = 0.5, policy: NoFacePolicy = "excluded"
+    evaluation: Evaluation,
+    threshold: float = 0.5,
+    policy: NoFacePolicy = "excluded",
+    *,
+    whole: bool = True,
 ) -> dict[str, float]:
     """Measure an evaluation on all its levels.
 
@@ -90,22 +94,25 @@ def set_figures(
         evaluation: Any.
         threshold: A score that reaches it is called fake.
         policy: What videos without a score count as. Clips and frames there are none of.
+        whole: Measure all of clips and frames, and not their AUC alone.
 
     Returns:
         `video_<figure>` for the figures of `figures`, `clip_<figure>`, `frame_<figure>` where
         frames were scored, and `num_videos`, `num_clips`, `num_frames`, `num_unscored`.
     """
     videos = counted_videos(evaluation, policy)
-    label = evaluation.label
     found = _named("video", figures(videos.label, videos.score, threshold))
     levels = {"clip": (evaluation.clip_video, evaluation.clip_logit)}
     if len(evaluation.frame_logit):
         levels["frame"] = (evaluation.frame_video, evaluation.frame_logit)
     found["num_videos"] = float(len(videos.label))
     for level, (video, logit) in levels.items():
+        label = evaluation.label[video]
         # Ranked by logit: probabilities near 1 lose the order.
-        values = figures(label[video], sigmoid(logit), threshold, rank=logit)
-        found |= _named(level, values)
+        if whole:
+            found |= _named(level, figures(label, sigmoid(logit), threshold, rank=logit))
+        else:
+            found[f"{level}_auc"] = roc_auc(label, logit)
         found[f"num_{level}s"] = float(len(logit))
     return {**found, "num_unscored": float(evaluation.videos["score"].null_count())}
 
@@ -126,16 +133,19 @@ def figures(
         where a class is absent, but for accuracy, brier and ece, which then exist: they are NaN
         where there is nothing at all.
     """
-    order = prob if rank is None else rank
+    # Sorted once: of millions of scores each further sorting costs seconds.
+    order = np.argsort(prob if rank is None else rank, kind="stable")[::-1]
+    label, prob, ranked = label[order], prob[order], (prob if rank is None else rank)[order]
+    curve = roc_curve(label, ranked)
     found = {
-        "auc": roc_auc(label, order),
-        "ap": average_precision(label, order),
-        "eer": equal_error_rate(label, order),
+        "auc": curve.area(),
+        "ap": average_precision(label, ranked),
+        "eer": curve.equal_error_rate(),
         "accuracy": accuracy(label, prob, threshold),
         "balanced_accuracy": balanced_accuracy(label, prob, threshold),
     }
     for share in MAX_FPRS:
-        found[f"tpr_at_fpr_{share:g}"] = tpr_at_fpr(label, order, share)
+        found[f"tpr_at_fpr_{share:g}"] = curve.tpr_at_fpr(share)
     return {
         **found,
         "brier": brier(label, prob),

@@ -1,0 +1,68 @@
+"""What a reader of a report should know before believing it."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from experiments.evaluation.ledgers import Evaluation
+
+#: Share of videos without a score from which on a set is another one [ours].
+_MANY_LOST = 0.05
+#: Identity groups below which percentile intervals are too narrow [ours].
+_FEW_GROUPS = 20
+
+
+def cautions(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Find what limits the figures of evaluations.
+
+    Args:
+        evaluations: All of a report.
+
+    Returns:
+        One sentence each, of which run and set.
+    """
+    found = [f"{e.name}: {text}" for e in evaluations for text in _of_one(e)]
+    for name, members in groupby(sorted(evaluations, key=_set), key=_set):
+        manifests = {e.facts["manifest"] for e in members}
+        if len(manifests) > 1:
+            found.append(
+                f"{name}: the runs were evaluated on different manifests; their figures do not "
+                "compare"
+            )
+    return found
+
+
+def _set(evaluation: Evaluation) -> str:
+    return str(evaluation.facts["set"])
+
+
+def _of_one(evaluation: Evaluation) -> Iterator[str]:
+    videos, facts = evaluation.videos, evaluation.facts
+    lost = videos["score"].is_null().to_numpy()
+    if lost.mean() > _MANY_LOST:
+        yield f"{lost.mean():.0%} of the videos have no score: the figures are of the others"
+    label = evaluation.label
+    shares = [lost[label == k].mean() for k in (0, 1) if (label == k).any()]
+    if len(shares) == 2 and abs(shares[0] - shares[1]) > _MANY_LOST:
+        yield (
+            f"{shares[0]:.0%} of the reals but {shares[1]:.0%} of the fakes have no score: the "
+            "classes are not cut alike"
+        )
+    not_finite = int((videos["status"] == "not_finite").sum())
+    if not_finite:
+        yield f"{not_finite} videos have a score that is no number: training diverged"
+    groups = len(np.unique(evaluation.group[~lost]))
+    if groups < _FEW_GROUPS:
+        yield f"{groups} identity groups only: the interval is narrower than it should be"
+    if facts["stage"] == "val":
+        yield "a validation set; it chose the checkpoint, so its figures flatter"
+    if str(facts["code"]).endswith("-dirty"):
+        yield "made by code with changes that no commit has"
+    if not facts["checkpoint"]:
+        yield "made without a checkpoint on disk: nobody can evaluate it again"

@@ -1,0 +1,153 @@
+"""Rows of a report: every evaluation as a whole and by its parts, and runs of one group."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from experiments.evaluation.deepfakebench import deepfakebench_video_auc
+from experiments.evaluation.figures import (
+    NoFacePolicy,
+    counted_videos,
+    set_figures,
+    unscored,
+    why_missing,
+)
+from experiments.evaluation.pairs import same_footage
+from lightning_modules.bootstrap import bootstrap_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from experiments.evaluation.ledgers import Evaluation
+    from lightning_modules.pooling import Pooling
+
+    Bools = NDArray[np.bool_]
+
+Row = dict[str, Any]
+
+WHOLE = "all"
+PAIRS = "same-footage pairs"
+#: Videos times resamples, beyond which fewer are drawn, and how many at least [ours]: the interval
+#: of a million videos is narrow, and 200 draws tell its ends well enough.
+_MAX_DRAWN = 100_000_000
+_MIN_RESAMPLES = 200
+#: Figures that are averaged over the runs of a group.
+SEED_FIGURES = ("video_auc", "video_eer", "video_ap", "clip_auc", "frame_auc")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report counts and how.
+
+    Attributes:
+        threshold: A score that reaches it is called fake.
+        policy: What videos without a score count as.
+        rule: From clips to a video; None for each method's own.
+        num_resamples: Bootstrap resamples, fewer where videos are many.
+        seed: Of the draws.
+    """
+
+    threshold: float = 0.5
+    policy: NoFacePolicy = "excluded"
+    rule: Pooling | None = None
+    num_resamples: int = 2000
+    seed: int = 0
+
+
+def result_rows(evaluation: Evaluation, options: ReportOptions) -> list[Row]:
+    """Measure an evaluation: the whole, each method, data set and compression, and the pairs.
+
+    Args:
+        evaluation: Any.
+        options: What is counted and how.
+
+    Returns:
+        One row a part: the evaluation's facts, `part`, the figures of `set_figures`, the interval
+        `video_auc_low` to `video_auc_high` by `num_resamples` draws of `num_groups` identity
+        groups, `num_real`, `num_fake`, `unscored` by status, `reason` where figures are NaN; of the
+        whole also `deepfakebench_video_auc`.
+    """
+    pooled = evaluation if options.rule is None else evaluation.pooled(options.rule)
+    rows = []
+    for part, wanted in _parts(pooled):
+        chosen = pooled if part == WHOLE else pooled.select(wanted)
+        row = {**pooled.facts, "part": part, **_measured(chosen, options, part == WHOLE)}
+        if part == WHOLE:
+            row["deepfakebench_video_auc"] = deepfakebench_video_auc(chosen)
+        rows.append(row)
+    return rows
+
+
+def seed_rows(rows: Sequence[Row]) -> list[Row]:
+    """Average the runs of each experiment on each set and part.
+
+    Args:
+        rows: Of `result_rows`.
+
+    Returns:
+        experiment, set, part, `num_runs`, and for `SEED_FIGURES` `<figure>_mean` and `<figure>_sd`
+        (of a sample; NaN for one run).
+    """
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["experiment"], row["set"], row["part"]), []).append(row)
+    found = []
+    for (experiment, name, part), members in groups.items():
+        averaged: Row = {"experiment": experiment, "set": name, "part": part}
+        averaged["num_runs"] = len(members)
+        for figure in SEED_FIGURES:
+            values = [row[figure] for row in members if figure in row]
+            if values:
+                averaged[f"{figure}_mean"] = fmean(values)
+                averaged[f"{figure}_sd"] = stdev(values) if len(values) > 1 else math.nan
+        found.append(averaged)
+    return found
+
+
+def _parts(evaluation: Evaluation) -> Iterator[tuple[str, Bools]]:
+    videos = evaluation.videos
+    real = videos["label"].to_numpy() == 0
+    yield WHOLE, np.ones(len(real), dtype=bool)
+    for column in ("dataset", "compression"):
+        values = sorted(set(videos[column].unique()))
+        for value in values if len(values) > 1 else []:
+            yield f"{column} {value or 'unknown'}", (videos[column] == value).to_numpy()
+    methods = sorted(set(videos.filter(pl.col("label") == 1)["method"].unique()))
+    for method in methods if len(methods) > 1 else []:
+        fake = (videos["method"] == method).to_numpy() & ~real
+        yield f"method {method or 'unknown'}", real | fake
+    pairs = same_footage(evaluation)
+    if pairs.any() and pairs.sum() < videos["score"].count():
+        yield PAIRS, pairs
+
+
+def _measured(evaluation: Evaluation, options: ReportOptions, whole: bool) -> Row:
+    videos = counted_videos(evaluation, options.policy)
+    fakes = int(videos.label.sum())
+    draws = _MAX_DRAWN // max(1, len(videos.label))
+    num_resamples = min(options.num_resamples, max(_MIN_RESAMPLES, draws))
+    low, high = bootstrap_interval(
+        videos.label, videos.score, videos.group, num_resamples=num_resamples, seed=options.seed
+    )
+    groups = len(np.unique(videos.group))
+    reason = why_missing(videos.label) or ("one identity group: no interval" * (groups < 2))
+    lost = unscored(evaluation)
+    return {
+        **set_figures(evaluation, options.threshold, options.policy, whole=whole),
+        "video_auc_low": low,
+        "video_auc_high": high,
+        "num_resamples": num_resamples,
+        "num_groups": groups,
+        "num_real": len(videos.label) - fakes,
+        "num_fake": fakes,
+        "unscored": ", ".join(f"{count} {status}" for status, count in lost.items()),
+        "reason": reason,
+    }
