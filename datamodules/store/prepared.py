@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from datamodules.atomic import write_text_atomically
 from datamodules.errors import DataError
 from datamodules.manifest import manifest_hash, read_manifest, validate_manifest
+from datamodules.storage.output import hash_of
 from datamodules.storage.root import is_url, open_root
 from datamodules.store.track_file import (
     FORMAT_VERSION,
@@ -126,6 +127,18 @@ class PreparedStore:
         reader = TrackReader(path)
         weakref.finalize(reader, stack.close).atexit = False
         return reader
+
+    def checksum(self, track: str) -> str:
+        """Tell the SHA-256 of a track, 64 hexadecimal digits: as listed, else of the file itself.
+
+        Raises:
+            DataError: If there is no such list and the track cannot be fetched.
+        """
+        listed = self._checksums.get(track)
+        if listed:
+            return listed
+        with self.files.hold(track) as path:
+            return hash_of(path)
 
     def close(self) -> None:
         """Close all tracks; they are opened again when needed."""
