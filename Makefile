@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data export preview check-data data-card weights train evaluate report calibrate predict certify benchmark test test-slow lint format types check clean
+.PHONY: help install data export preview check-data data-card weights train evaluate report calibrate predict robustness certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -72,6 +72,10 @@ calibrate: $(STAMP) ## fit threshold and calibration on validation: RUN=runs/<ru
 predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 	@test -n $(call q,VIDEO) -a -n $(call q,RUN) || { echo "Usage: make predict VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]"; exit 2; }
 	@$(PY) -m experiments.predict --video $(call q,VIDEO) --run $(call q,RUN) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
+
+robustness: $(STAMP) ## AUC against severity: RUN=runs/<run> ROOT=<raw videos> OUT=<folder> [ARGS="--perturbations all"]
+	@test -n $(call q,RUN) -a -n $(call q,ROOT) -a -n $(call q,OUT) || { echo "Usage: make robustness RUN=runs/<run> ROOT=<raw videos> OUT=<folder>"; exit 2; }
+	@$(PY) -m experiments.robustness --run $(call q,RUN) --root $(call q,ROOT) --out $(call q,OUT) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
 	@$(PY) -m weights.certify $(EXP) $(ARGS)

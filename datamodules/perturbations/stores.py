@@ -16,6 +16,7 @@ from datamodules.errors import DataError
 from datamodules.manifest import write_manifest
 from datamodules.perturbations.tracks import PerturbTask, perturb_record
 from datamodules.preprocess.engine import DiskFullError, Job, Ledger, open_engine, run_job, run_jobs
+from datamodules.preprocess.frame_choice import ALL_FRAMES
 from datamodules.preprocess.work import software
 from datamodules.storage.output import LocalOutput
 from datamodules.store.prepared import (
@@ -169,12 +170,12 @@ def _jobs(
     records: Sequence[VideoRecord],
     seed: int,
 ) -> list[Job]:
-    made_with = software()
+    made_with, frames = software(), str(store.info.parameters.get("frames", ALL_FRAMES))
     hashes = {r.video_id: [store.checksum(path) for path in r.tracks] for r in records}
     return [
         Job(
             short_hash(f"{perturbation.key} {record.video_id}"),
-            PerturbTask(raw, clean, out / perturbation.key, record, perturbation, seed),
+            PerturbTask(raw, clean, out / perturbation.key, record, frames, perturbation, seed),
             {
                 "perturb_version": PERTURB_VERSION,
                 "perturbation": perturbation.parameters(),

@@ -22,12 +22,11 @@ from datamodules.faces.track import LinkedTrack
 from datamodules.perturbations.applying import Footage, outcome_of, perturbed_frames
 from datamodules.preprocess.crops import store_tracks
 from datamodules.preprocess.frame_choice import (
-    ALL_FRAMES,
     frame_numbers,
     keeps_numbers,
     taken,
 )
-from datamodules.store.prepared import PreparedStore
+from datamodules.store.track_file import TrackReader
 from datamodules.video.frames_reader import is_frames
 from datamodules.video.reader import file_sha256, open_video
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from datamodules.perturbations.table import Perturbation
     from datamodules.schema import FaceTrack, VideoRecord
     from datamodules.storage.root import DataRoot
-    from datamodules.store.prepared import TrackMeta, TrackReader
+    from datamodules.store.track_file import TrackMeta
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class PerturbTask:
         clean: The prepared store of the unchanged videos.
         out: The store to write into.
         record: The video, in a manifest of `clean`.
+        frames: Which frames of a video `clean` was made of.
         perturbation: What is done to it.
         seed: Of all draws.
     """
@@ -61,6 +61,7 @@ class PerturbTask:
     clean: Path
     out: Path
     record: VideoRecord
+    frames: str
     perturbation: Perturbation
     seed: int
 
@@ -81,12 +82,10 @@ def perturb_record(task: PerturbTask) -> dict[str, Any]:
     """
     record = task.record
     with ExitStack() as stack:
-        store = PreparedStore(task.clean)
-        stack.callback(store.close)
         stack.enter_context(task.raw.hold(record.path))
         video = task.raw.folder / record.path
         _check_same(video, record)
-        plan = _plan(task, store)
+        plan = _plan(task)
         frames = stack.enter_context(
             open_video(video, record.decoder, record.num_frames, record.frames)
         )
@@ -136,9 +135,9 @@ class _Plan:
     meta: TrackMeta
 
 
-def _plan(task: PerturbTask, store: PreparedStore) -> _Plan:
-    record, choice = task.record, str(store.info.parameters.get("frames", ALL_FRAMES))
-    readers = [store.reader(path) for path in record.tracks]
+def _plan(task: PerturbTask) -> _Plan:
+    record, choice = task.record, task.frames
+    readers = [TrackReader(task.clean / path) for path in record.tracks]
     numbers = frame_numbers(choice, record.num_frames)
     footage = _footage(record, readers, numbers)
     numbers = numbers[: bisect_left(numbers, footage.num_frames)]
@@ -158,6 +157,8 @@ def _plan(task: PerturbTask, store: PreparedStore) -> _Plan:
     kept = [(track, _role(r, i)) for i, (track, r) in enumerate(zip(moved, readers, strict=True))]
     kept = [(track, role) for track, role in kept if len(track)]
     meta = readers[0].meta
+    for reader in readers:
+        reader.close()
     slower = outcome.fps / footage.fps if footage.fps else 1.0
     meta = replace(meta, fps=meta.fps * slower, height=outcome.height, width=outcome.width)
     return _Plan(footage, outcome, numbers, [t for t, _ in kept], [r for _, r in kept], meta)

@@ -1,0 +1,180 @@
+"""AUC under each condition, computed from the ledgers alone: rows, CSV, Markdown and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import defaultdict
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments.evaluation.ledgers import read_evaluations
+from lightning_modules.bootstrap import bootstrap_interval
+from lightning_modules.metrics import roc_auc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from datamodules.perturbations.table import Perturbation
+    from experiments.evaluation.ledgers import Evaluation
+
+#: Resamples behind every interval. [ours]
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class ConditionRow:
+    """How a run does under one condition; NaN where there is no figure.
+
+    Attributes:
+        name: Of the perturbation or control, `clean` without any.
+        level: 1 to 5, 0 where there are none.
+        videos: Videos with a score.
+        unscored: Videos without one.
+        video_auc: Area under the ROC curve of videos.
+        low: Lower end of its 95 % interval, by the bootstrap over identity groups.
+        high: Upper end.
+        clip_auc: Area under the ROC curve of clips.
+    """
+
+    name: str
+    level: int
+    videos: int
+    unscored: int
+    video_auc: float
+    low: float
+    high: float
+    clip_auc: float
+
+
+def condition_row(name: str, level: int, ledger: Path) -> ConditionRow:
+    """Measure one ledger.
+
+    Args:
+        name: Of the condition.
+        level: Of the condition.
+        ledger: The Parquet file of a test.
+
+    Raises:
+        LedgerError: If it cannot be read.
+    """
+    return measure(name, level, read_evaluations([ledger])[0])
+
+
+def measure(name: str, level: int, evaluation: Evaluation) -> ConditionRow:
+    """Measure one evaluation.
+
+    Args:
+        name: Of the condition.
+        level: Of the condition.
+        evaluation: Its scores.
+    """
+    scored = np.isfinite(evaluation.score)
+    kept = evaluation.select(scored)
+    low, high = bootstrap_interval(kept.label, kept.score, kept.group, num_resamples=NUM_RESAMPLES)
+    return ConditionRow(
+        name=name,
+        level=level,
+        videos=int(scored.sum()),
+        unscored=int((~scored).sum()),
+        video_auc=roc_auc(kept.label, kept.score),
+        low=low,
+        high=high,
+        clip_auc=roc_auc(kept.label[kept.clip_video], kept.clip_logit),
+    )
+
+
+def by_name(rows: Sequence[ConditionRow]) -> dict[str, dict[int, ConditionRow]]:
+    """Sort rows by perturbation and level; the clean one is left out.
+
+    Args:
+        rows: Of one run.
+    """
+    found: dict[str, dict[int, ConditionRow]] = defaultdict(dict)
+    for row in rows:
+        if row.level:
+            found[row.name][row.level] = row
+    return dict(found)
+
+
+def mean_auc(rows: Sequence[ConditionRow]) -> float:
+    """Average the video AUC; NaN if one is, or there is none.
+
+    Args:
+        rows: Any.
+    """
+    return fmean(row.video_auc for row in rows) if rows else math.nan
+
+
+def as_csv(rows: Sequence[ConditionRow]) -> str:
+    """Write rows as CSV; figures that do not exist stay empty.
+
+    Args:
+        rows: In the order to show.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(ConditionRow))
+    for row in rows:
+        writer.writerow(["" if value != value else value for value in asdict(row).values()])
+    return text.getvalue()
+
+
+def as_json(
+    rows: Sequence[ConditionRow],
+    perturbations: Sequence[Perturbation],
+    facts: Mapping[str, object],
+) -> str:
+    """Write rows with what they were made of, for programs.
+
+    Args:
+        rows: In the order to show.
+        perturbations: Their parameters.
+        facts: Run, checkpoint and so on.
+    """
+    known = [
+        {name: None if value != value else value for name, value in asdict(row).items()}
+        for row in rows
+    ]
+    parameters = {p.key: p.parameters() for p in perturbations}
+    content = {**facts, "rows": known, "parameters": parameters}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def as_markdown(rows: Sequence[ConditionRow], heading: str) -> str:
+    """Write the table of perturbations by levels, and what the figures are.
+
+    Args:
+        rows: Of one run.
+        heading: Names the run.
+    """
+    table = by_name(rows)
+    levels = sorted({level for found in table.values() for level in found})
+    lines = [f"# {heading}", "", "Video AUC, 95 % interval in brackets.", ""]
+    lines.append(f"| perturbation | {' | '.join(f'level {n}' for n in levels)} | mean |")
+    lines.append(f"|---|{'---|' * (len(levels) + 1)}")
+    for name, found in table.items():
+        cells = [_cell(found[n]) if n in found else "-" for n in levels]
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean_auc(list(found.values())):.3f} |")
+    perturbed = [row for row in rows if row.level]
+    lines += ["", f"Mean over all: {mean_auc(perturbed):.3f}."] if perturbed else []
+    lines += [f"Clean: {_cell(row)}, {row.videos} videos." for row in rows if not row.level]
+    lost = {f"{row.name} {row.level}": row.unscored for row in rows if row.unscored}
+    if lost:
+        told = ", ".join(f"{name} {count}" for name, count in lost.items())
+        lines.append(f"Videos without a score, counted in no figure: {told}.")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: ConditionRow) -> str:
+    if math.isnan(row.video_auc):
+        return "no AUC (one class)"
+    if math.isnan(row.low):
+        return f"{row.video_auc:.3f}"
+    return f"{row.video_auc:.3f} ({row.low:.3f} - {row.high:.3f})"

@@ -1,0 +1,94 @@
+"""The sweep from the command line: ledgers, table, plot; what is there is not made again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from callbacks.ledger import read_ledger
+from experiments.robustness import main
+from experiments.stress import scoring
+from tests.support.stress import train_small, write_raw
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    train_small(write_raw(folder / "raw"), folder)
+    return folder
+
+
+def sweep(base: Path, *words: str) -> int:
+    where = ["--run", base / "run", "--root", base / "raw", "--out", base / "out"]
+    common = ["--levels", "4", "--gpus", "0", "--workers", "1"]
+    return main([*map(str, where), "--perturbations", "noise", "frame_rate", *common, *words])
+
+
+def test_a_sweep_resumes_and_reports(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep(base) == 0
+    said = capsys.readouterr()
+    assert "| noise |" in said.out
+    assert "perturbing videos: 8 of 8" in said.err
+    (folder,) = (base / "out" / "scores").iterdir()
+    assert folder.name.startswith("run-")
+    with (folder / "robustness.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    keys = [(row["name"], row["level"]) for row in rows]
+    assert keys == [("clean", "0"), ("noise", "4"), ("frame_rate", "4")]
+    assert {row["videos"] for row in rows} == {"4"}
+    told = json.loads((folder / "robustness.json").read_text())
+    assert told["run"] == "run"
+    assert told["parameters"]["noise-4"]["value"] == 0.01
+    assert [row["name"] for row in told["rows"]] == [name for name, _ in keys]
+    for kind in ("png", "svg"):
+        assert (folder / f"robustness.{kind}").stat().st_size > 5000
+    clean, noisy = (
+        read_ledger(folder / key / "scores" / "test.parquet") for key in ("clean", "noise-4")
+    )
+    assert clean["video_id"].to_list() == noisy["video_id"].to_list()
+    assert clean["logit"].to_list() != noisy["logit"].to_list()
+    # The clean store was prepared as the run's own data were, of the test videos only.
+    assert set(clean["split"]) == {"test"}
+
+    # Again: nothing is perturbed and nothing is scored, whatever is left in between is made.
+    tests: list[str] = []
+    test = scoring._test
+    monkeypatch.setattr(scoring, "_test", lambda s: (tests.append(s.folder.name), test(s))[1])
+    table = (folder / "robustness.csv").read_bytes()
+    assert sweep(base) == 0
+    assert tests == []
+    shutil.rmtree(folder / "noise-4")
+    assert sweep(base) == 0
+    assert tests == ["noise-4"]
+    assert (folder / "robustness.csv").read_bytes() == table
+
+    # Stores may go: their ledgers count.
+    assert sweep(base, "--drop-stores") == 0
+    assert tests == ["noise-4"]
+    assert sweep(base, "--drop-stores", "--seed", "1") == 0
+    assert tests == ["noise-4", "noise-4", "frame_rate-4"]
+    assert not list((base / "out" / "stores").glob("*/manifest.jsonl"))
+
+
+def test_mistakes_are_one_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--run", str(base / "run"), "--out", str(base / "other")]
+    cases = [
+        ([*run, "--root", str(base / "none")], "none"),
+        ([*run, "--root", str(base / "raw"), "--perturbations", "fog"], "'fog'"),
+        ([*run, "--root", str(base / "raw"), "--levels", "9"], "level 9"),
+        (["--root", "x", "--out", "y", "--run", str(base)], "no checkpoint"),
+        (["--root", "x", "--out", "y"], "--run"),
+    ]
+    for words, reason in cases:
+        assert main(words) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith("error: ")
+        assert reason in said.err
+        assert said.err.count("\n") == 1
+    assert not (base / "other").exists()
