@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data export preview check-data data-card weights train evaluate report calibrate predict robustness certify benchmark test test-slow lint format types check clean
+.PHONY: help install data export preview check-data data-card weights train evaluate report calibrate predict robustness confounds certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -76,6 +76,10 @@ predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 robustness: $(STAMP) ## AUC against severity: RUN=runs/<run> ROOT=<raw videos> OUT=<folder> [ARGS="--perturbations all"]
 	@test -n $(call q,RUN) -a -n $(call q,ROOT) -a -n $(call q,OUT) || { echo "Usage: make robustness RUN=runs/<run> ROOT=<raw videos> OUT=<folder>"; exit 2; }
 	@$(PY) -m experiments.robustness --run $(call q,RUN) --root $(call q,ROOT) --out $(call q,OUT) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
+
+confounds: $(STAMP) ## what gives fakes away beside the forgery: ROOT=<raw or prepared videos> OUT=<folder> [RUN=runs/<run>]
+	@test -n $(call q,ROOT) -a -n $(call q,OUT) || { echo "Usage: make confounds ROOT=<raw or prepared videos> OUT=<folder> [RUN=runs/<run>]"; exit 2; }
+	@$(PY) -m experiments.confounds --root $(call q,ROOT) --out $(call q,OUT) $(if $(RUN),--run $(call q,RUN)) $(if $(WORKERS),--workers $(WORKERS)) $(ARGS)
 
 certify: $(STAMP) ## recompute the official golden numbers: EXP=ftcn_tt
 	@$(PY) -m weights.certify $(EXP) $(ARGS)

@@ -1,4 +1,4 @@
-"""The sweep from the command line: ledgers, table, plot; what is there is not made again."""
+"""Sweeps of a run from the command line: ledgers, table, plot; what is there is not made again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from callbacks.ledger import read_ledger
+from experiments.confounds import main as confounds
 from experiments.robustness import main
 from experiments.stress import scoring
 from tests.support.stress import train_small, write_raw
@@ -74,6 +75,22 @@ def test_a_sweep_resumes_and_reports(
     assert sweep(base, "--drop-stores", "--seed", "1") == 0
     assert tests == ["noise-4", "noise-4", "frame_rate-4"]
     assert not list((base / "out" / "stores").glob("*/manifest.jsonl"))
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_under_all_controls(base: Path) -> None:
+    where = ["--run", base / "run", "--root", base / "raw", "--out", base / "controls"]
+    words = [*map(str, where), "--gpus", "0", "--workers", "1"]
+    assert confounds(words) == 0
+    report = json.loads((base / "controls" / "confounds.json").read_text())
+    rows = {row["name"]: row for row in report["rows"] if row["kind"] == "condition"}
+    assert list(rows) == ["clean", "blank_face", "face_only", "reencoded", "matched"]
+    assert {row["videos"] for row in rows.values()} == {4}
+    (folder,) = (base / "controls" / "scores").iterdir()
+    clean, blank = (
+        read_ledger(folder / key / "scores" / "test.parquet") for key in ("clean", "blank_face")
+    )
+    assert clean["logit"].to_list() != blank["logit"].to_list()
 
 
 def test_mistakes_are_one_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
