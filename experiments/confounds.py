@@ -142,7 +142,7 @@ def _conditions(arguments: argparse.Namespace) -> tuple[list[Baseline], dict[str
     _, ledgers, failures = score_all(arguments, raw, clean, wanted)
     rows = []
     for name in ("clean", *(p.key for p in wanted)):
-        row = condition_row(name, 0, ledgers[name])
+        row = condition_row(name, 0, ledgers[name], ledgers["clean"])
         rows.append(Baseline(name, "condition", row.video_auc, row.low, row.high, row.videos))
     return rows, failures
 

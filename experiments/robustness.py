@@ -277,8 +277,9 @@ def _report(
     from experiments.stress.table import as_csv, as_json, as_markdown, condition_row
 
     name = run.resolve().name
-    rows = [condition_row("clean", 0, ledgers["clean"])]
-    rows += [condition_row(p.name, p.level, ledgers[p.key]) for p in perturbations]
+    clean = ledgers["clean"]
+    rows = [condition_row("clean", 0, clean, clean)]
+    rows += [condition_row(p.name, p.level, ledgers[p.key], clean) for p in perturbations]
     facts = {"run": name, "checkpoint": digest(checkpoint_of(run))}
     table = as_markdown(rows, f"Robustness of {name}")
     write_text_atomically(folder / "robustness.csv", as_csv(rows))

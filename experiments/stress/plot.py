@@ -46,7 +46,10 @@ def draw_severity(folder: Path, rows: Sequence[ConditionRow], title: str) -> lis
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
     for axes, (name, found) in zip(panels, table.items(), strict=False):
         _draw_panel(axes, name, found, clean)
-    for axes in list(panels)[len(table) :]:
+    axes_of_all = figure.axes
+    # The panels share their axis; an AUC below chance must not fall out of it.
+    axes_of_all[0].set_ylim(min(0.4, *_finite(rows)) - 0.02, 1.02)
+    for axes in axes_of_all[len(table) :]:
         axes.set_visible(False)
     # No mathematics in a title: the name of a run may hold dollar signs.
     figure.suptitle(title, fontsize=11, parse_math=False)
@@ -71,9 +74,8 @@ def _draw_panel(
     )
     axes.axhline(0.5, color="grey", lw=0.8, ls=":")
     axes.set_title(name.replace("_", " "), fontsize=9)
-    axes.set_ylim(min(0.4, *_finite(known)) - 0.02, 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8, labelbottom=True)
     axes.grid(alpha=0.3)
 
 

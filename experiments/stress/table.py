@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.evaluation.comparison import compare
 from experiments.evaluation.ledgers import read_evaluations
 from lightning_modules.bootstrap import bootstrap_interval
 from lightning_modules.metrics import roc_auc
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datamodules.perturbations.table import Perturbation
-    from experiments.evaluation.ledgers import Evaluation
 
 #: Resamples behind every interval. [ours]
 NUM_RESAMPLES = 2000
@@ -41,6 +41,9 @@ class ConditionRow:
         low: Lower end of its 95 % interval, by the bootstrap over identity groups.
         high: Upper end.
         clip_auc: Area under the ROC curve of clips.
+        change: Video AUC less that of the clean videos, on those that both scored.
+        change_low: Lower end of its 95 % interval, by the paired bootstrap over identity groups.
+        change_high: Upper end.
     """
 
     name: str
@@ -51,32 +54,27 @@ class ConditionRow:
     low: float
     high: float
     clip_auc: float
+    change: float
+    change_low: float
+    change_high: float
 
 
-def condition_row(name: str, level: int, ledger: Path) -> ConditionRow:
+def condition_row(name: str, level: int, ledger: Path, clean: Path) -> ConditionRow:
     """Measure one ledger.
 
     Args:
         name: Of the condition.
         level: Of the condition.
-        ledger: The Parquet file of a test.
+        ledger: The Parquet file of its test.
+        clean: That of the test on the unchanged videos.
 
     Raises:
-        LedgerError: If it cannot be read.
+        LedgerError: If one cannot be read.
     """
-    return measure(name, level, read_evaluations([ledger])[0])
-
-
-def measure(name: str, level: int, evaluation: Evaluation) -> ConditionRow:
-    """Measure one evaluation.
-
-    Args:
-        name: Of the condition.
-        level: Of the condition.
-        evaluation: Its scores.
-    """
-    scored = np.isfinite(evaluation.score)
-    kept = evaluation.select(scored)
+    whole = read_evaluations([ledger])[0]
+    change = compare(whole, read_evaluations([clean])[0], NUM_RESAMPLES)
+    scored = np.isfinite(whole.score)
+    kept = whole.select(scored)
     low, high = bootstrap_interval(kept.label, kept.score, kept.group, num_resamples=NUM_RESAMPLES)
     return ConditionRow(
         name=name,
@@ -87,6 +85,9 @@ def measure(name: str, level: int, evaluation: Evaluation) -> ConditionRow:
         low=low,
         high=high,
         clip_auc=roc_auc(kept.label[kept.clip_video], kept.clip_logit),
+        change=change.difference,
+        change_low=change.low,
+        change_high=change.high,
     )
 
 
@@ -156,7 +157,12 @@ def as_markdown(rows: Sequence[ConditionRow], heading: str) -> str:
     """
     table = by_name(rows)
     levels = sorted({level for found in table.values() for level in found})
-    lines = [f"# {heading}", "", "Video AUC, 95 % interval in brackets.", ""]
+    lines = [
+        f"# {heading}",
+        "",
+        "Video AUC, 95 % interval in brackets; * where it differs from that",
+    ]
+    lines += ["of the clean videos, by the interval of the paired difference.", ""]
     lines.append(f"| perturbation | {' | '.join(f'level {n}' for n in levels)} | mean |")
     lines.append(f"|---|{'---|' * (len(levels) + 1)}")
     for name, found in table.items():
@@ -177,4 +183,5 @@ def _cell(row: ConditionRow) -> str:
         return "no AUC (one class)"
     if math.isnan(row.low):
         return f"{row.video_auc:.3f}"
-    return f"{row.video_auc:.3f} ({row.low:.3f} - {row.high:.3f})"
+    mark = "*" if row.change_low > 0 or row.change_high < 0 else ""
+    return f"{row.video_auc:.3f}{mark} ({row.low:.3f} - {row.high:.3f})"

@@ -43,6 +43,7 @@ def test_a_sweep_resumes_and_reports(
     keys = [(row["name"], row["level"]) for row in rows]
     assert keys == [("clean", "0"), ("noise", "4"), ("frame_rate", "4")]
     assert {row["videos"] for row in rows} == {"4"}
+    assert {rows[0][name] for name in ("change", "change_low", "change_high")} == {"0.0"}
     told = json.loads((folder / "robustness.json").read_text())
     assert told["run"] == "run"
     assert told["parameters"]["noise-4"]["value"] == 0.01
