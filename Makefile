@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data export preview check-data data-card weights train evaluate report calibrate predict robustness confounds certify benchmark test test-slow lint format types check clean
+.PHONY: help install data export preview check-data data-card weights train evaluate compare report calibrate predict robustness confounds certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,9 +57,9 @@ weights: $(STAMP) ## fetch and check the small detector files
 train: $(STAMP) ## train and test EXP=ftcn_tt [DATA=demo|folder] [ROOT=<prepared>] [GPUS=N] [STRATEGY=ddp] [ARGS="..."]
 	@$(PY) -m experiments.run fit $(RUN_FLAGS)
 
-evaluate: $(STAMP) ## test a run's best checkpoint again: RUN=runs/<run>
-	@test -n $(call q,RUN) || { echo "Usage: make evaluate RUN=runs/<run>"; exit 2; }
-	@$(PY) -m experiments.evaluate --run $(call q,RUN) $(ARGS)
+evaluate: $(STAMP) ## test again: RUN=runs/<run>; on other sets: RUN="runs/a runs/b" PROTOCOL=cross_dataset [DATASETS="..."] [STORES="..."]
+	@test -n $(call q,RUN) || { echo "Usage: make evaluate RUN=runs/<run> [PROTOCOL=...] [DATASETS=...] [STORES=...]"; exit 2; }
+	@$(PY) -m experiments.evaluate --run $(if $(PROTOCOL)$(DATASETS),$(RUN),$(call q,RUN)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(DATASETS),--datasets $(DATASETS)) $(if $(STORES),--stores $(STORES)) $(ARGS)
 
 report: $(STAMP) ## tables of scores from ledgers: LEDGERS="a.parquet b.parquet ..." [OUT=reports] [ARGS="--no-face real"]
 	@test -n $(call q,LEDGERS) || { echo 'Usage: make report LEDGERS="runs/<run>/scores/test.parquet ..." [OUT=<folder>]'; exit 2; }
@@ -68,6 +68,10 @@ report: $(STAMP) ## tables of scores from ledgers: LEDGERS="a.parquet b.parquet 
 calibrate: $(STAMP) ## fit threshold and calibration on validation: RUN=runs/<run> [ARGS="--at fpr=0.01 --abstain 0.1"]
 	@test -n $(call q,RUN) || { echo "Usage: make calibrate RUN=runs/<run>"; exit 2; }
 	@$(PY) -m experiments.calibrate --run $(call q,RUN) $(ARGS)
+
+compare: $(STAMP) ## put runs side by side, one page and tables: RUNS="runs/a runs/b" [OUT=reports/<name>] [ARGS="--store <prepared>"]
+	@test -n "$(RUNS)" || { echo 'Usage: make compare RUNS="runs/a runs/b" [OUT=reports/<name>]'; exit 2; }
+	@$(PY) -m experiments.compare $(RUNS) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
 
 predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 	@test -n $(call q,VIDEO) -a -n $(call q,RUN) || { echo "Usage: make predict VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]"; exit 2; }

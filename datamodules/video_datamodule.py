@@ -61,6 +61,8 @@ class VideoDataModule(LightningDataModule):
         seed: Of all draws.
         split_csv: Table with the columns `split` and `path` or `video_id`, which overrides the
             split of the manifest; videos that are not in it are left out.
+        set_name: Name of the test videos, in ledgers and metrics: `test/<name>/video_auc`; without
+            one `test/video_auc`.
 
     Attributes:
         records: All videos, in the order that `video_index` counts.
@@ -85,6 +87,7 @@ class VideoDataModule(LightningDataModule):
         alignment: Alignment = "clip",
         seed: int = 0,
         split_csv: Path | None = None,
+        set_name: str = "test",
     ) -> None:
         super().__init__()
         self.root = root
@@ -103,7 +106,7 @@ class VideoDataModule(LightningDataModule):
         self.seed = seed
         self.split_csv = split_csv
         self.records: list[VideoRecord] = []
-        self.test_names = ["test"]
+        self.test_names = [set_name]
         self.manifest_hash = ""
         self._store: PreparedStore | None = None
         self._refs: dict[Split, list[ClipRef]] = {}

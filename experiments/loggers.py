@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
+from experiments.run_folder import EVALUATIONS
+
 if TYPE_CHECKING:
     from experiments.shorthand import Shorthand
 
@@ -86,8 +88,8 @@ def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLo
     # Names and groups are the folder's, so that a run is found from either side; the fixed id
     # makes a resumed run go on in the same W&B run.
     logger = WandbLogger(
-        name=folder.name,
-        version=folder.name,
+        name=_wandb_name(folder),
+        version=_wandb_name(folder),
         save_dir=str(folder),
         project=os.environ.get("WANDB_PROJECT", "face-forgery-suite"),
         group=typed.options.get("exp"),
@@ -105,6 +107,12 @@ def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLo
             rank_zero_info(f"W&B does not answer ({error}); this run is logged offline")
             return _wandb(typed, folder, stage, offline=True)
     return logger
+
+
+def _wandb_name(folder: Path) -> str:
+    # Tests of two runs under one protocol lie in folders of one name.
+    inner = folder.parent.name == EVALUATIONS
+    return f"{folder.parents[1].name}-{folder.name}" if inner else folder.name
 
 
 def _has_key() -> bool:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Passes the folder from the first process to the ones that DDP starts.
 ENVIRONMENT = "FORGERY_RUN_FOLDER"
+#: Folder of a run that holds its tests under protocols, one folder a set.
+EVALUATIONS = "evaluations"
 #: Identifiers that all processes of one launch share; without one the time is taken.
 _LAUNCH_IDS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
 

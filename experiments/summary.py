@@ -71,7 +71,7 @@ def metric_rows(metrics: dict[str, float], test_names: list[str]) -> dict[str, d
         Metric values by set; sets that were not evaluated are left out.
     """
     prefixes = {"val": "val", "test": "test"}
-    if len(test_names) > 1:
+    if test_names != ["test"]:
         prefixes = {"val": "val"} | {name: f"test/{name}" for name in test_names}
     rows = {}
     for name, prefix in prefixes.items():

@@ -209,11 +209,11 @@ class ForgeryModule(LightningModule):
         self._log_scores(self.val_scores, "val", progress="video_auc")
 
     def on_test_epoch_end(self) -> None:
-        """Log `test/<metric>`, or `test/<name>/<metric>` where there are several test sets."""
+        """Log `test/<metric>`, or `test/<name>/<metric>` for test sets that have a name."""
         names = self._test_names()
         for name, metric in zip(names, self.test_scores, strict=True):
             assert isinstance(metric, VideoScores)
-            self._log_scores(metric, "test" if len(names) == 1 else f"test/{name}")
+            self._log_scores(metric, "test" if names == ["test"] else f"test/{name}")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser, and step the schedule with every optimiser step."""

@@ -87,7 +87,8 @@ def test_a_store_is_tested_once_with_its_pairs(
         folder.mkdir(parents=True)
         figures = {"video_auc": 0.6, "video_auc_low": 0.5, "video_auc_high": 0.7}
         pairs = {**figures, "video_auc": 0.55}
-        (folder / "metrics.json").write_text(json.dumps({"test": figures, "test, same-footage pairs": pairs}))
+        rows = {"test": figures, "test, same-footage pairs": pairs}
+        (folder / "metrics.json").write_text(json.dumps(rows))
 
     monkeypatch.setattr(effect, "_call", run)
     root = tmp_path / "store"

@@ -5,10 +5,14 @@ from experiments.summary import metric_rows
 
 def test_one_test_set_is_one_row() -> None:
     metrics = {"val/video_auc": 0.8, "test/video_auc": 0.9, "test/num_videos": 7.0, "train/loss": 1}
-    assert metric_rows(metrics, ["demo"]) == {
+    assert metric_rows(metrics, ["test"]) == {
         "val": {"video_auc": 0.8},
         "test": {"video_auc": 0.9, "num_videos": 7.0},
     }
+
+
+def test_a_test_set_with_a_name_keeps_it() -> None:
+    assert metric_rows({"test/dfdc/video_auc": 0.7}, ["dfdc"]) == {"dfdc": {"video_auc": 0.7}}
 
 
 def test_several_test_sets_keep_their_names() -> None:

@@ -1,0 +1,263 @@
+"""Runs under protocols: which videos, resumed, and never on what a run was chosen by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from datamodules.store.prepared import PreparedStore
+from experiments.comparing.matrix import as_csv, cross_auc
+from experiments.comparing.runs import read_runs
+from experiments.errors import UsageError
+from experiments.evaluate import main
+from experiments.evaluation.ledgers import read_evaluations
+from experiments.protocols.running import Job
+from experiments.protocols.schema import (
+    TestSet,
+    named_sets,
+    protocol_names,
+    read_protocol,
+)
+from experiments.protocols.stores import find_stores, select
+from experiments.run import main as run_main
+from experiments.run_folder import ENVIRONMENT
+from tests.support.bench import write_df40
+from tests.support.ledgers import toy_record
+from tests.support.run_folders import write_run
+from tests.support.stores import write_store
+
+SMALL = (
+    *("--exp", "xception"),
+    *("--model.init_args.encoder=resnet18", "--model.init_args.weights=none"),
+    *("--gpus", "0"),
+    "--data.init_args.num_frames=1",
+    "--data.init_args.image_size=32",
+    "--data.init_args.batch_size=4",
+    "--data.init_args.num_workers=0",
+    "--data.init_args.eval_clips_per_video=2",
+    "--trainer.max_epochs=1",
+    *("--wandb", "off"),
+)
+QUIET = ("--gpus", "0", "--wandb", "off")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, its store, and two stores of other data sets."""
+    root = tmp_path_factory.mktemp("protocols")
+    counts = {(split, label): 2 for split in ("train", "val", "test") for label in (0, 1)}
+    write_store(root / "own", counts)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(ENVIRONMENT, raising=False)
+        patch.chdir(root)
+        assert run_main(["fit", "--root", "own", "--run", "runs/r", *SMALL, "--no-test"]) == 0
+        patch.delenv(ENVIRONMENT, raising=False)
+    return root
+
+
+def test_protocols_that_come_along_are_sound() -> None:
+    assert protocol_names() == [
+        "cross_auc", "cross_compression", "cross_dataset", "cross_manipulation", "leave_one_out",
+        "within",
+    ]  # fmt: skip
+    for name in protocol_names():
+        assert read_protocol(name).sets
+    held_out = read_protocol("leave_one_out").sets
+    assert [one.methods for one in held_out] == [
+        ("Deepfakes",), ("Face2Face",), ("FaceSwap",), ("NeuralTextures",),
+    ]  # fmt: skip
+    assert read_protocol("cross_auc").matrix
+    names = {one.name for one in read_protocol("cross_manipulation").sets}
+    assert {"simswap_ff", "blendface_ff", "uniface_ff", "fomm_ff", "deepfacelab"} <= names
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sets: [a]", "description is missing"),
+        ("description: x\nsets: [a, a]", "set a is there twice"),
+        ("description: x\nsets: []", "has no set"),
+        ("description: x\nsets: [{name: a, split: val}]", "unknown key 'split'"),
+        ("description: x\nsets: [{name: a/b}]", "cannot be a folder"),
+        ("description: x\nsets: [{name: a, methods: b}]", "must be a list of texts"),
+        ("description: x\nsets: [{name: a, unseen: true}]", "unseen needs methods"),
+        ("description: x\nsets: [{name: a, own: 1}]", "of the wrong type"),
+        ("- a", "not a mapping"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_protocol_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_protocol(str(path))
+
+
+def test_sets_are_chosen_by_name() -> None:
+    protocol = read_protocol("cross_dataset")
+    assert [s.name for s in named_sets(protocol, ("dfdc",)).sets] == ["dfdc"]
+    assert [s.name for s in named_sets(None, ("simswap_ff", "mine")).sets] == ["simswap_ff", "mine"]
+    with pytest.raises(UsageError, match="the protocol has no set nope; there are: celeb_df"):
+        named_sets(protocol, ("nope",))
+    with pytest.raises(UsageError, match="say what to test on"):
+        named_sets(None, ())
+    with pytest.raises(UsageError, match="unknown protocol 'nope'; there are: cross_auc"):
+        read_protocol("nope")
+
+
+def test_a_set_takes_its_test_videos_alone() -> None:
+    def record(name: str, label: int, dataset: str, **values: object) -> object:
+        return toy_record(name, label, dataset=dataset, **values)
+
+    records = [
+        record("a", 0, "FaceForensics++"), record("b", 0, "FaceForensics++", split="val"),
+        record("c", 1, "FaceForensics++", method="Face2Face"),
+        record("d", 1, "FaceForensics++", method="Deepfakes"),
+        record("e", 1, "FaceForensics++", method="Deepfakes", compression="c40"),
+        record("f", 1, "simswap_ff", method="simswap"), record("g", 0, "Celeb-DF-v2"),
+    ]  # fmt: skip
+
+    def chosen(wanted: TestSet) -> str:
+        return "".join(r.video_id for r in select(wanted, records))  # type: ignore[arg-type]
+
+    assert chosen(TestSet("ffpp")) == "acde"
+    assert chosen(TestSet("x", "ffpp", ("Deepfakes",), "c23")) == "ad"
+    assert chosen(TestSet("simswap_ff")) == "af"  # reals of what it was made of
+    assert chosen(TestSet("celeb_df_v2")) == ""  # no fake
+
+
+def test_one_command_tests_and_resumes(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    write_df40(place / "bench", "simswap")
+    write_df40(place / "bench", "blendface")
+    sets = "simswap_ff blendface_ff fomm_ff"
+    words = ["--run", "runs/r", "--datasets", sets, "--stores", "bench", *QUIET]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert "not tested: fomm_ff" in told.err
+    assert told.err.count("\n") == 1 or "STORES=fomm_ff=<prepared>" in told.err
+    ledgers = [
+        Path(f"runs/r/evaluations/{n}_ff/scores/test.parquet") for n in ("simswap", "blendface")
+    ]
+    found = read_evaluations(ledgers)
+    assert [one.facts["set"] for one in found] == ["simswap_ff", "blendface_ff"]
+    assert found[0].videos["video_id"].to_list() != []
+    metrics = json.loads(Path("runs/r/evaluations/simswap_ff/record.json").read_text())
+    assert "test/simswap_ff/video_auc" in metrics["stages"][-1]["metrics"]
+    before = ledgers[0].stat().st_mtime_ns
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("done before") == 2
+    assert ledgers[0].stat().st_mtime_ns == before
+    assert set(read_runs([Path("runs/r")])[0].evaluations) == {"simswap_ff", "blendface_ff"}
+
+
+def test_its_own_test_videos_are_the_protocol_within(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    assert main(["--run", "runs/r", "--protocol", "within", *QUIET]) == 0
+    job = Job(Path("runs/r"), TestSet("test", own=True), None)
+    assert job.is_done()
+    (found,) = read_evaluations([job.ledger])
+    assert set(found.videos["split"]) == {"test"}
+    (job.folder / "done.json").write_text("{}")
+    assert not job.is_done()
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_what_a_run_was_chosen_by_is_no_test_set(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    store = PreparedStore("own")
+    dataset = store.records[0].dataset
+    lines = (place / "own" / "manifest.jsonl").read_text().splitlines()
+    for split, use in (("val", "chosen by"), ("train", "trained on")):
+        other = tmp_path / split
+        other.mkdir()
+        kept = [
+            json.dumps({**json.loads(line), "split": "test", "group_ids": [f"g{n}"]})
+            for n, line in enumerate(lines)
+            if json.loads(line)["split"] == split
+        ]
+        (other / "manifest.jsonl").write_text("\n".join(kept) + "\n")
+        error = said(["--run", "runs/r", "--datasets", dataset, "--stores", str(other)], capsys)
+        assert f"was {use}" in error
+        assert "is no test set" in error
+    people = [
+        json.dumps({**json.loads(line), "split": "test", "sha256": f"{n:064x}"})
+        for n, line in enumerate(lines)
+        if json.loads(line)["split"] == "val"
+    ]
+    other = tmp_path / "val"
+    (other / "manifest.jsonl").write_text("\n".join(people) + "\n")
+    error = said(["--run", "runs/r", "--datasets", dataset, "--stores", str(other)], capsys)
+    assert "test on other people" in error
+
+
+def test_mistakes_are_one_line(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert "not tested: celeb_df_v1, celeb_df_v2" in said(
+        ["--run", "runs/r", "--protocol", "cross_dataset", "--stores", "own"], capsys
+    )
+    assert "no run that can be tested" in said(
+        ["--run", str(tmp_path), "--protocol", "within"], capsys
+    )
+    assert "neither a prepared store" in said(
+        ["--run", "runs/r", "--datasets", "a", "--stores", str(tmp_path)], capsys
+    )
+    assert "is no prepared store" in said(
+        ["--run", "runs/r", "--datasets", "a", f"--stores=a={tmp_path}"], capsys
+    )
+    assert "need --protocol or --datasets" in said(["--run", "runs/r", "runs/q"], capsys)
+    assert "unknown protocol" in said(["--run", "runs/r", "--protocol", "nope"], capsys)
+
+
+def test_a_run_that_saw_the_manipulation_is_left_out(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(place)
+    first = PreparedStore("own").records
+    method = next(r.method for r in first if r.label and r.split == "train")
+    protocol = tmp_path / "mine.yaml"
+    protocol.write_text(
+        f"description: x\nsets: [{{name: held, dataset: {first[0].dataset}, methods: [{method}], "
+        "unseen: true}]\n"
+    )
+    assert main(["--run", "runs/r", "--protocol", str(protocol), "--stores", "own"]) == 0
+    assert f"left out: runs/r on held: it was trained on {method}" in capsys.readouterr().out
+    assert not Path("runs/r/evaluations/held").exists()
+
+
+def test_stores_are_found_by_name_and_below(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    found = find_stores(["own", "mine=own", "."])
+    assert found.roots[0] == Path("own")
+    assert Path("own") in found.roots[1:]
+    assert found.named == {"mine": Path("own")}
+
+
+def test_reals_of_one_set_meet_fakes_of_another(tmp_path: Path) -> None:
+    run = read_runs([write_run(tmp_path / "r", skill=0.4)])[0]
+    matrix = cross_auc(run.evaluations)
+    assert list(matrix) == ["ffpp", "celeb_df_v2"]
+    one, two = run.evaluations.values()
+    reals = one.score[(one.label == 0) & (one.score == one.score)]
+    fakes = two.score[(two.label == 1) & (two.score == two.score)]
+    assert matrix["ffpp"]["celeb_df_v2"] == pytest.approx((fakes[:, None] > reals).mean())
+    text = as_csv(matrix)
+    assert text.splitlines()[0] == "reals,ffpp,celeb_df_v2"
+    assert len(text.splitlines()) == 3
