@@ -48,6 +48,9 @@ def build_tower(
     if wrong:
         raise ValueError(f"a tower has no option {wrong[0]}; it has {', '.join(OPTIONS)}")
     vision |= options
+    zero = [key for key in OPTIONS if vision[key] <= 0 or (key != "mlp_ratio" and vision[key] % 1)]
+    if zero:
+        raise ValueError(f"a tower's {zero[0]} cannot be {vision[zero[0]]:g}")
     depth = vision["layers"] if num_layers is None else num_layers
     if not 1 <= depth <= vision["layers"]:
         raise ValueError(f"{name} has {vision['layers']} blocks; num_layers cannot be {depth}")

@@ -189,7 +189,8 @@ def _branch(branch: nn.Module, maps: Tensor, axis: int, track: bool) -> Tensor:
         conv, norm = branch.get_submodule(f"conv{index}"), branch.get_submodule(f"bn{index}")
         assert isinstance(conv, nn.Conv3d)
         assert isinstance(norm, nn.modules.batchnorm._NormBase)
-        weight = conv.weight.squeeze(2) if axis == 0 else conv.weight.squeeze(4)
+        # Not squeezed: gradients would have strides of their own, which processes warn of and copy.
+        weight = conv.weight.flatten(1, 2) if axis == 0 else conv.weight.flatten(3, 4)
         padding = tuple(extent // 2 for extent in weight.shape[2:])
         if torch.is_grad_enabled() or norm.training:
             maps = F.conv2d(maps, weight, conv.bias, padding=padding, groups=len(weight))

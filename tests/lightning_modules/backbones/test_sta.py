@@ -112,6 +112,8 @@ def test_a_frozen_tower_gets_no_gradients_and_keeps_little() -> None:
             trained = any(word in name for word in ("adapter", "temporal", "ln_post", "head"))
             assert trained or not parameter.requires_grad
             assert (parameter.grad is None) != parameter.requires_grad, name
+            # Else DistributedDataParallel warns, and copies in each step.
+            assert parameter.grad is None or parameter.grad.stride() == parameter.stride(), name
     plain = layer_by_layer(make().train())
     plain.freeze_tower()
     assert kept[True] < 0.55 * kept[False]
@@ -198,11 +200,14 @@ def test_the_default_tower_is_clips() -> None:
         ("ViT-B-32-quickgelu", 224, {"num_layers": 13}, "12 blocks; num_layers cannot be 13"),
         ("ViT-B-32-quickgelu", 224, {"num_layers": 0}, "num_layers cannot be 0"),
         ("ViT-B-32-quickgelu", 224, {"depth": 3}, "a tower has no option depth"),
+        ("ViT-B-32-quickgelu", 224, {"head_width": 0}, "a tower's head_width cannot be 0"),
+        ("ViT-B-32-quickgelu", 224, {"patch_size": 0.5}, "a tower's patch_size cannot be 0.5"),
+        ("ViT-B-32-quickgelu", 224, {"mlp_ratio": -1}, "a tower's mlp_ratio cannot be -1"),
         ("ViT-B-32-quickgelu", 224, {"width": 100, "head_width": 30}, "do not go into 3 heads"),
     ],
 )
 def test_towers_that_cannot_be_built_are_told(
-    name: str, size: int, options: dict[str, int], words: str
+    name: str, size: int, options: dict[str, float], words: str
 ) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=words):
         build_tower(name, size, **options)  # type: ignore[arg-type]
