@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from callbacks.ledger import LedgerError
 from datamodules.errors import DataError
+from datamodules.kept_frames import KeptFrames
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
 from datamodules.store.prepared import read_prepared_info
 from experiments.errors import UsageError, parser_reason
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from datamodules.store.prepared import PreparedInfo
     from experiments.evaluation.operating_point import OperatingPoint
 
 #: Checkpoints of a run in order of preference: validation chose the first.
@@ -102,12 +105,32 @@ class Detector:
     @property
     def prepared_by(self) -> str | None:
         """Face backend and version of the data it was trained on, None where they are gone."""
-        root = (self.data.get("init_args") or {}).get("root")
+        about = self._prepared()
+        return None if about is None else f"{about.backend} {about.backend_version}"
+
+    @cached_property
+    def spread(self) -> KeptFrames | None:
+        """Frames of a track that its clips are cut of, if it was trained on spread ones.
+
+        Clips of consecutive frames move several times slower than what such a run knows. None for
+        single frames too, which do not move.
+        """
+        if self.num_frames == 1:
+            return None
+        kept = KeptFrames(**((self.data.get("init_args") or {}).get("kept_frames") or {}))
+        if kept.spacing == "spread":
+            return kept
+        # A store may hold spread frames alone, which it counts as if there were no others.
+        about = self._prepared()
+        spacing, _, count = str(about and about.parameters.get("frames")).partition(":")
+        return KeptFrames(spacing="spread", count=int(count)) if spacing == "spread" else None
+
+    def _prepared(self) -> PreparedInfo | None:
+        """Read how the data that it was trained on were prepared, None where they are gone."""
         try:
-            about = read_prepared_info(str(root))
+            return read_prepared_info(str((self.data.get("init_args") or {}).get("root")))
         except DataError:
             return None
-        return f"{about.backend} {about.backend_version}"
 
     def score_clips(self, clips: NDArray[np.uint8] | Tensor) -> ClipLogits:
         """Score aligned clips.

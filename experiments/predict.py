@@ -80,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         "--stride",
         type=_positive,
         metavar="N",
-        help="frames between clips (a quarter of a clip; a clip where the method scores frames)",
+        help="frames between clips (a quarter of a clip; a clip where the method scores frames; "
+        "not for runs on spread frames, whose clips are those of their test)",
     )
     parser.add_argument(
         "--batch", type=_positive, metavar="N", help="clips scored at once (by the device)"

@@ -16,11 +16,13 @@ from datamodules.clip_sampling import (
     window_positions,
 )
 from datamodules.errors import DataError
+from datamodules.kept_frames import clip_positions, num_clips
 from datamodules.preprocess.align import warp_crops
 from datamodules.preprocess.alignments import frame_matrices
 from datamodules.preprocess.prepare import PrepareOptions, VideoTask, prepare_video
 from datamodules.store.prepared import TrackReader
 from datamodules.video.reader import frame_times
+from experiments.errors import UsageError
 from experiments.video_report import DroppedFrames, VideoFacts, VideoReport
 from experiments.video_scores import ClipScore, TrackScore, frame_scores
 from weights.errors import WeightsError
@@ -60,9 +62,20 @@ class ScoringOptions:
     batch: int | None = None
 
     def filled(self, detector: Detector) -> dict[str, Any]:
-        """Give stride, batch, device, alignment and pooling as they are used with a detector."""
+        """Give stride, frames, batch, device, alignment and pooling as used with a detector.
+
+        Raises:
+            UsageError: If a stride is asked for that the detector's clips have not.
+        """
+        spread = detector.spread
+        if spread is not None and self.stride is not None:
+            raise UsageError(
+                f"--stride: the run was trained on clips of {spread.count} frames spread over a "
+                "track, and a video is scored by such clips; drop --stride"
+            )
         return {
-            "stride": self.stride or default_stride(detector),
+            "stride": None if spread else self.stride or default_stride(detector),
+            "kept_frames": f"spread:{spread.count}" if spread else None,
             "batch": self.batch or default_batch(detector),
             "device": detector.device.type,
             "alignment": detector.alignment,
@@ -166,6 +179,16 @@ def strided_windows(frame_index: NDArray[np.int64], num_frames: int, stride: int
     return windows
 
 
+def _clips(detector: Detector, frame_index: NDArray[np.int64], stride: int) -> NDArray[np.int64]:
+    """List the positions of a track that each clip shows, shape (C, T)."""
+    length, spread = detector.num_frames, detector.spread
+    if spread is not None:  # the clips that a test scores
+        numbers = range(num_clips(frame_index, length, spread))
+        return np.array([clip_positions(frame_index, length, n, spread) for n in numbers])
+    windows = strided_windows(frame_index, length, stride)
+    return np.array([window_positions(frame_index, length, window) for window in windows])
+
+
 def _score_track(
     detector: Detector,
     reader: TrackReader,
@@ -176,8 +199,7 @@ def _score_track(
 ) -> TrackScore:
     """Score a track; beside a batch of clips only the crops of one clip are in memory."""
     frame_index = reader.track.frame_index
-    windows = strided_windows(frame_index, detector.num_frames, settings["stride"])
-    positions = np.array([window_positions(frame_index, detector.num_frames, w) for w in windows])
+    positions = _clips(detector, frame_index, settings["stride"])
     cutter = _Cutter(reader, detector.image_size, detector.alignment)
     prob, shown = np.empty(len(positions)), []
     for start in range(0, len(positions), settings["batch"]):
