@@ -12,8 +12,15 @@ from lightning_modules.backbones.image_encoder import FrameClassifier, ImageEnco
 from lightning_modules.frame_method import FrameMethod
 from lightning_modules.normalisation import CLIP, HALF, IMAGENET, Normalisation
 from lightning_modules.outputs import FrameScores
+from weights.errors import WeightsError
 from weights.loading import LoadReport, is_checkpoint_of, load_weights
-from weights.pretrained import fetching, open_clip_options, quietly, timm_options
+from weights.pretrained import (
+    fetching,
+    open_clip_options,
+    published_colours,
+    quietly,
+    timm_options,
+)
 
 _NAMED = {"imagenet": IMAGENET, "half": HALF, "clip": CLIP}
 
@@ -36,8 +43,8 @@ class FrameAverage(FrameMethod):
         library: `timm` or `open_clip`.
         num_frames: Frames in a clip (T).
         image_size: Height and width of a frame in pixels.
-        normalisation: `encoder` for what the network's published weights were trained with, or
-            that of `imagenet`, `half` (to [-1, 1]) or `clip`.
+        normalisation: `encoder` for what the network's published weights were trained with, those
+            that its library takes by default; or that of `imagenet`, `half` (to [-1, 1]) or `clip`.
         tune_layer_norms: With `freeze_backbone`, train the encoder's layer norms all the same.
         **kwargs: As `FrameMethod` takes them. `weights` are `none`; `imagenet` for those timm takes
             for the network by default; another tag of either library, as `openai`; a file in the
@@ -68,6 +75,7 @@ class FrameAverage(FrameMethod):
         self.network = FrameClassifier(built)
         if tune_layer_norms and not self._layer_norms():
             raise ValueError(f"{encoder} has no layer norms to tune")
+        self._takes_encoders = normalisation == "encoder"
         self.normalisation = _NAMED.get(normalisation, Normalisation(built.mean, built.std))
 
     def score_frames(self, frames: Tensor) -> FrameScores:
@@ -99,11 +107,23 @@ class FrameAverage(FrameMethod):
             return load_weights(self, weights)
         options = {"timm": timm_options, "open_clip": open_clip_options}[self.library]
         loading = options(self.encoder, weights)
+        self._require_normalisation(weights)
         rank_zero_info(f"starting from the weights {weights} of {self.encoder}")
         with fetching(self.encoder, weights):
             loaded = ImageEncoder(self.library, self.encoder, self.image_size, **loading)
         self.network.encoder.load_state_dict(loaded.state_dict())
         return LoadReport()
+
+    def _require_normalisation(self, weights: str) -> None:
+        published = published_colours(self.library, self.encoder, weights)
+        if not self._takes_encoders or published in (None, self.normalisation):
+            return
+        names = [name for name, known in _NAMED.items() if known == published]
+        raise WeightsError(
+            f"the weights '{weights}' of {self.encoder} were trained on pictures normalised "
+            "otherwise than its default weights; set model.init_args.normalisation to "
+            f"{', '.join(names) or 'imagenet, half or clip, whichever is nearest'}"
+        )
 
     def _layer_norms(self) -> list[nn.Module]:
         return [m for m in self.network.encoder.modules() if isinstance(m, nn.LayerNorm)]

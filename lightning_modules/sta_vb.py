@@ -14,8 +14,9 @@ from lightning_modules.base import ForgeryModule
 from lightning_modules.normalisation import CLIP
 from lightning_modules.outputs import ForgeryOutput
 from weights.convert import LAYOUTS
+from weights.errors import WeightsError
 from weights.loading import LoadReport, load_official, load_weights
-from weights.pretrained import fetching, is_file_name, open_clip_options
+from weights.pretrained import fetching, is_file_name, open_clip_options, published_colours
 
 
 class StAVB(ForgeryModule):
@@ -115,6 +116,11 @@ class StAVB(ForgeryModule):
         import open_clip
 
         options = open_clip_options(self.encoder, weights)
+        if published_colours("open_clip", self.encoder, weights) not in (None, self.normalisation):
+            raise WeightsError(
+                f"the weights '{weights}' of {self.encoder} were trained on pictures normalised "
+                "otherwise than OpenAI's CLIP, as StA's are; take another tag, as openai"
+            )
         rank_zero_info(f"starting from the weights {weights} of {self.encoder}")
         with fetching(self.encoder, weights):
             # Both towers; positions are stretched to frames of another size.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from weights.convert import LAYOUTS, Layout, recognise
 from weights.errors import WeightsError
+from weights.programs import refuse_program
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,6 +79,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         WeightsError: If there is no such file, or no state dict in it.
     """
     path = Path(path)
+    refuse_program(path)
     try:
         content = _read_file(path)
     except FileNotFoundError:
@@ -145,6 +148,7 @@ def load_own(network: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     """
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     _require_same(expected, state, source, type(network).__name__)
+    _require_finite(state, source)
     require_constants(network, state, source)
     network.load_state_dict(dict(state))
 
@@ -188,6 +192,7 @@ def load_official(
         expected = {key: shape for key, shape in expected.items() if key not in layout.other_task}
     alive = {key: value for key, value in state.items() if key not in left_out}
     _require_same(expected, alive, source, layout.method)
+    _require_finite(alive, source)
     loaded = {ours: alive[key] for ours, key in sources.items() if key in alive}
     require_constants(network, loaded, source)
     network.load_state_dict(own | loaded)
@@ -241,6 +246,15 @@ def require_constants(module: nn.Module, state: Mapping[str, Tensor], source: st
                 )
 
 
+def _require_finite(state: Mapping[str, Tensor], source: str) -> None:
+    wrong = [key for key, value in state.items() if not value.isfinite().all()]
+    if wrong:
+        raise WeightsError(
+            f"{source}: {_some(wrong)}: not all values are finite numbers; the training it comes "
+            "from has diverged, or the file is damaged"
+        )
+
+
 def _require_options(network: nn.Module, layout: Layout, source: str) -> None:
     own: Mapping[str, str] = getattr(network, "options", {})
     for name, value in layout.options.items():
@@ -261,7 +275,10 @@ def _cannot_take(network: nn.Module, method: str, source: str) -> WeightsError:
 def _read_file(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        # What is wrong with a file is said in one line.
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from weights.errors import WeightsError
 from weights.hub import cache_if_out_of_reach, is_of_client
+from weights.programs import refuse_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Colours = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of red, green, blue in 0..1."""
 
 #: The word for the weights that timm takes for a network by default.
 DEFAULT = "imagenet"
@@ -72,12 +76,41 @@ def open_clip_options(name: str, source: str) -> dict[str, Any]:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if is_file_name(source):
         _require_file(source)
+        refuse_program(source)
     elif source not in tags:
         raise WeightsError(
             f"open_clip has no weights '{source}' for {name}; give none, a file, or one of: "
             f"{', '.join(tags) or '(none published)'}"
         )
     return {"pretrained": source}
+
+
+def published_colours(library: str, name: str, source: str) -> Colours | None:
+    """Tell what pictures were brought to when published weights were trained.
+
+    Args:
+        library: `timm` or `open_clip`.
+        name: Of the network, perhaps with a tag of weights.
+        source: As `timm_options` or `open_clip_options` took it.
+
+    Returns:
+        Mean and standard deviation of red, green, blue in 0..1; None where nobody tells, as of
+        files.
+    """
+    if is_file_name(source):
+        return None
+    if library == "timm":
+        import timm
+
+        tagged = name if source == DEFAULT else f"{name.partition('.')[0]}.{source}"
+        about = timm.get_pretrained_cfg(tagged)
+        return None if about is None else (tuple(about.mean), tuple(about.std))
+    import open_clip
+
+    found = open_clip.get_pretrained_cfg(name, source)
+    if not found or not found.get("mean") or not found.get("std"):
+        return None
+    return tuple(found["mean"]), tuple(found["std"])
 
 
 @contextmanager

@@ -96,6 +96,11 @@ def test_weights_that_cannot_be_had_are_told(
         build().load_pretrained(str(tmp_path / "none.pth"))
 
 
+def test_weights_of_other_colours_are_refused() -> None:
+    with pytest.raises(WeightsError, match=r"'laion2b_s32b_b82k' of ViT-L-14 .* take another tag"):
+        build(encoder="ViT-L-14").load_pretrained("laion2b_s32b_b82k")
+
+
 def test_a_checkpoint_of_the_suite_is_loaded_whole(tmp_path: Path) -> None:
     source, module = build(), build()
     for parameter in source.parameters():

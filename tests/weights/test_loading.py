@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from lightning_modules.backbones.i3d import I3DNetwork
 from weights.convert import LAYOUTS
 from weights.errors import WeightsError
 from weights.loading import LoadReport, load_official, load_weights, read_state_dict
+from weights.pretrained import open_clip_options
 
 LAYOUT = LAYOUTS["ftcn_tt"]
 
@@ -228,3 +232,34 @@ def test_files_that_are_no_files_of_torch(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(WeightsError, match="cannot be read"):
         read_state_dict(path)
+
+
+def test_pickles_of_others_are_refused_without_a_word_of_torch(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps(Evil(), protocol=4))
+    with pytest.raises(WeightsError, match="more than tensors"):
+        read_state_dict(path)
+    assert not Path("/tmp/face-forgery-suite-was-here").exists()
+
+
+def test_programs_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "ViT-L-14.pt"
+    with zipfile.ZipFile(path, "w") as archive:  # as torch.jit.save names its parts
+        for part in ("data.pkl", "constants.pkl", "code/__torch__.py"):
+            archive.writestr(f"ViT-L-14/{part}", b"")
+    with pytest.raises(WeightsError, match=r"TorchScript archive.*--weights openai"):
+        read_state_dict(path)
+    with pytest.raises(WeightsError, match="TorchScript archive"):
+        open_clip_options("ViT-L-14-quickgelu", str(path))
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path, official: bool) -> None:
+    source = make_network()
+    state = official_state(source) if official else dict(source.state_dict())
+    key = next(key for key in state if key.endswith("conv.weight"))
+    state[key] = torch.full_like(state[key], float("nan"))
+    network = make_network()
+    with pytest.raises(WeightsError, match=f"{re.escape(key)}: not all values are finite"):
+        load_weights(network, save(state, tmp_path))
+    assert all(parameter.isfinite().all() for parameter in network.parameters())

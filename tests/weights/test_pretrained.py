@@ -15,8 +15,9 @@ from sklearn.datasets import load_sample_image
 from torch.nn import functional as F  # noqa: N812
 
 from lightning_modules import FrameAverage
+from lightning_modules.normalisation import HALF, IMAGENET
 from weights.errors import WeightsError
-from weights.pretrained import is_file_name
+from weights.pretrained import is_file_name, published_colours
 
 LITE = "tf_efficientnet_lite0"
 SIZE = 224
@@ -144,6 +145,33 @@ def test_files_that_do_not_fit_are_said_in_one_line(library: str, tmp_path: Path
             loaded(encoder, str(tmp_path / name), library)
         assert "\n" not in str(caught.value)
         assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "named"),
+    [
+        ("vit_base_patch16_224", "dino", "imagenet"),
+        ("tf_efficientnet_b4.aa_in1k", "ap_in1k", "half"),
+    ],
+)
+def test_weights_of_other_colours_than_the_default_ones_are_refused(
+    encoder: str, weights: str, named: str
+) -> None:
+    with torch.device("meta"):
+        module = build(encoder, size=224)
+    with pytest.raises(WeightsError, match=f"set model.init_args.normalisation to {named}$"):
+        module.load_pretrained(weights)
+
+
+def test_published_colours_are_the_tag_s() -> None:
+    clip = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    assert published_colours("open_clip", "ViT-L-14-quickgelu", "openai") == clip
+    assert published_colours("timm", "resnet50.a1_in1k", "imagenet") == tuple(IMAGENET)
+    assert published_colours("timm", "vit_base_patch16_224", "imagenet") == tuple(HALF)
+    assert published_colours("timm", "vit_base_patch16_224.dino", "imagenet") == tuple(IMAGENET)
+    assert published_colours("open_clip", "ViT-L-14", "laion2b_s32b_b82k") == tuple(HALF)
+    assert published_colours("timm", "resnet50", "a/file.pth") is None
+    assert published_colours("open_clip", "ViT-L-14", "a/file.pth") is None
 
 
 def test_names_of_weights_are_told_from_files(tmp_path: Path) -> None:
