@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datamodules.store.prepared import PreparedStore
+from datamodules.manifest import write_manifest
+from datamodules.store.prepared import MANIFEST_NAME, PreparedStore
 from experiments.comparing.matrix import as_csv, cross_auc
 from experiments.comparing.runs import read_runs
 from experiments.errors import UsageError
@@ -48,7 +50,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run, its store, and two stores of other data sets."""
     root = tmp_path_factory.mktemp("protocols")
     counts = {(split, label): 2 for split in ("train", "val", "test") for label in (0, 1)}
-    write_store(root / "own", counts)  # type: ignore[arg-type]
+    records = write_store(root / "own", counts)  # type: ignore[arg-type]
+    named = [replace(record, method="swap" if record.label else None) for record in records]
+    write_manifest(named, root / "own" / MANIFEST_NAME)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(ENVIRONMENT, raising=False)
         patch.chdir(root)
@@ -230,15 +234,12 @@ def test_a_run_that_saw_the_manipulation_is_left_out(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(place)
-    first = PreparedStore("own").records
-    method = next(r.method for r in first if r.label and r.split == "train")
     protocol = tmp_path / "mine.yaml"
     protocol.write_text(
-        f"description: x\nsets: [{{name: held, dataset: {first[0].dataset}, methods: [{method}], "
-        "unseen: true}]\n"
+        "description: x\nsets: [{name: held, dataset: toy, methods: [swap], unseen: true}]\n"
     )
     assert main(["--run", "runs/r", "--protocol", str(protocol), "--stores", "own"]) == 0
-    assert f"left out: runs/r on held: it was trained on {method}" in capsys.readouterr().out
+    assert "left out: runs/r on held: it was trained on swap" in capsys.readouterr().out
     assert not Path("runs/r/evaluations/held").exists()
 
 
