@@ -18,6 +18,7 @@ import yaml
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 
+from callbacks.cost import cost_of
 from callbacks.provenance import CONFIG_NAME, code_version, digest, write_whole
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ class RunRecord(Callback):
         record["stages"].append(self._entry)
         _write(trainer, record)
         _send(trainer, self._entry)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what the method costs; what it freezes is frozen by now."""
+        if self._entry is None:
+            return
+        self._entry["cost"] = cost_of(pl_module)
+        record = _read(trainer)
+        record["stages"][-1:] = [self._entry]
+        _write(trainer, record)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write that the stage is finished, and its figures."""
@@ -93,6 +103,7 @@ def _describe(trainer: Trainer, pl_module: LightningModule, stage: str) -> dict[
         "seed": int(seed) if seed is not None else None,
         "checkpoint": None,
         "method": type(pl_module).__name__,
+        "cost": None,
         "data": type(data).__name__ if data is not None else None,
         "manifest": getattr(data, "manifest_hash", None),
         "config": digest(_config_path(trainer)),

@@ -20,6 +20,7 @@ from experiments.errors import UsageError, parser_reason
 from experiments.loggers import finish_loggers, make_loggers, quieten
 from experiments.shorthand import STAGES
 from experiments.summary import print_summary
+from experiments.wandb_media import log_checkpoints, log_media
 from lightning_modules import ForgeryModule
 
 if TYPE_CHECKING:
@@ -202,8 +203,12 @@ def _test_and_summarise(cli: ForgeryCLI) -> None:
             ckpt_path=_tested_checkpoint(trainer),
             verbose=False,  # our table follows
         )
-    if typed.stage != "predict" and not getattr(trainer, "fast_dev_run", False):
-        print_summary(trainer, cli.datamodule, cli.folder)
+    if not getattr(trainer, "fast_dev_run", False):
+        log_media(trainer.loggers, cli.folder)
+        if typed.stage == "fit":
+            log_checkpoints(trainer.loggers, cli.folder)
+        if typed.stage != "predict":
+            print_summary(trainer, cli.datamodule, cli.folder)
 
 
 def _tested_checkpoint(trainer: Trainer) -> str | None:

@@ -58,14 +58,23 @@ def _parser() -> argparse.ArgumentParser:
         "--store", type=Path, action="append", default=[],
         help="prepared store with the videos, for pictures; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--stress", type=Path, action="append", default=[], metavar="FOLDER",
+        help="what make robustness and make confounds wrote; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--wandb", action="store_true", help="put the same panels into a W&B workspace and report"
+    )
     return parser
 
 
 def _compare(typed: argparse.Namespace) -> None:
     # Imported here: help and mistakes answer at once.
+    from experiments.comparing.matrix import matrices
     from experiments.comparing.page import PageOptions, page
     from experiments.comparing.results import measure
     from experiments.comparing.runs import read_runs
+    from experiments.comparing.stress import confounds, robustness
     from experiments.comparing.tables import write_csv, write_latex
     from experiments.comparing.warnings import warnings
 
@@ -75,13 +84,19 @@ def _compare(typed: argparse.Namespace) -> None:
     options = PageOptions(
         title=typed.title or ("Comparison of runs" if len(runs) > 1 else runs[0].name),
         stores=tuple(typed.store),
-        warnings=tuple(warnings(runs, results)),
+        warnings=(*confounds(typed.stress), *warnings(runs, results)),
+        extra={"matrix": matrices(runs), "robustness": robustness(runs, typed.stress)},
     )
     path = folder / "index.html"
     write_whole(path, page(runs, results, path, options))
     write_csv(folder / "results.csv", runs, results)
     write_latex(folder / "results.tex", runs, results)
     _tell(folder, results)
+    if typed.wandb:
+        from experiments.comparing.workspace import publish
+
+        for line in publish(runs, options.title):
+            sys.stdout.write(f"{line}\n")
 
 
 def _folder_name(runs: Sequence[Run]) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import netrc
-import os
 import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
 from experiments.run_folder import EVALUATIONS
+from experiments.wandb_access import has_key, project
 
 if TYPE_CHECKING:
     from experiments.shorthand import Shorthand
@@ -40,7 +38,7 @@ def make_loggers(typed: Shorthand, folder: Path, stage: str) -> list[Logger]:
     mode = typed.options.get("wandb", "auto")
     if mode == "off":
         return loggers
-    offline = mode == "offline" or (mode == "auto" and not _has_key())
+    offline = mode == "offline" or (mode == "auto" and not has_key())
     loggers.append(_wandb(typed, folder, stage, offline))
     return loggers
 
@@ -91,7 +89,7 @@ def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLo
         name=_wandb_name(folder),
         version=_wandb_name(folder),
         save_dir=str(folder),
-        project=os.environ.get("WANDB_PROJECT", "face-forgery-suite"),
+        project=project(),
         group=typed.options.get("exp"),
         job_type=stage,
         tags=[typed.options.get("data", "own")],
@@ -113,14 +111,3 @@ def _wandb_name(folder: Path) -> str:
     # Tests of two runs under one protocol lie in folders of one name.
     inner = folder.parent.name == EVALUATIONS
     return f"{folder.parents[1].name}-{folder.name}" if inner else folder.name
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    # `wandb login` keeps the key here; asking wandb itself would reach for the network.
-    server = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc().authenticators(server) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -10,8 +10,9 @@ from experiments.evaluation.figures import counted_videos
 from lightning_modules.metrics import roc_auc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from experiments.comparing.runs import Run
     from experiments.evaluation.ledgers import Evaluation
 
 
@@ -32,6 +33,18 @@ def cross_auc(evaluations: Mapping[str, Evaluation]) -> dict[str, dict[str, floa
         name: {other: _auc(reals, fakes) for other, (_, fakes) in scores.items()}
         for name, (reals, _) in scores.items()
     }
+
+
+def matrices(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, float]]]:
+    """Measure the pairs of sets of each run.
+
+    Args:
+        runs: Any.
+
+    Returns:
+        By name of the run; of those with one set nothing.
+    """
+    return {run.name: cross_auc(run.evaluations) for run in runs if len(run.evaluations) > 1}
 
 
 def _auc(reals: np.ndarray, fakes: np.ndarray) -> float:

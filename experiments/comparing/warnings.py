@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from experiments.evaluation.cautions import cautions
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -24,7 +26,7 @@ def warnings(runs: Sequence[Run], results: Sequence[SetResults]) -> Iterator[str
     for result in results:
         yield from (f"{result.name}: {note}" for note in result.notes)
         yield from _unscored(result)
-        yield from _manifests(result)
+        yield from _cautions(result)
         lacking = [run.name for run in runs if run.name not in result.cells]
         if lacking:
             yield f"{result.name}: not tested: {', '.join(lacking)}"
@@ -37,8 +39,22 @@ def warnings(runs: Sequence[Run], results: Sequence[SetResults]) -> Iterator[str
     codes = {str(one.facts["code"]) for run in runs for one in run.evaluations.values()}
     if len(codes) > 1:
         yield f"the runs were tested with {len(codes)} versions of the code"
-    if any(code.endswith("-dirty") for code in codes):
-        yield "some scores come from code that was in no commit (-dirty)"
+
+
+def _cautions(result: SetResults) -> Iterator[str]:
+    """Say each caution once, with the runs that it is about unless it is about all."""
+    of: dict[str, list[str]] = {}
+    for run, cell in result.cells.items():
+        for line in cautions([cell.evaluation]):
+            of.setdefault(line.removeprefix(f"{cell.evaluation.name}: "), []).append(run)
+    for text, runs in of.items():
+        whom = "" if len(runs) == len(result.cells) else f", {', '.join(runs)}"
+        yield f"{result.name}{whom}: {text}"
+    if len({str(cell.evaluation.facts["manifest"]) for cell in result.cells.values()}) > 1:
+        yield (
+            f"{result.name}: the runs were tested on different lists of videos; marks compare the "
+            "videos that two runs share, the table does not"
+        )
 
 
 def _unscored(result: SetResults) -> Iterator[str]:
@@ -52,15 +68,6 @@ def _unscored(result: SetResults) -> Iterator[str]:
         return
     for run, text in counts.items():
         yield f"{result.name}, {run}: videos without a score, in no figure: {text}"
-
-
-def _manifests(result: SetResults) -> Iterator[str]:
-    manifests = {str(cell.evaluation.facts["manifest"]) for cell in result.cells.values()}
-    if len(manifests) > 1:
-        yield (
-            f"{result.name}: the runs were tested on {len(manifests)} lists of videos; marks "
-            "compare the videos that two runs share, the table does not"
-        )
 
 
 def _has_pairs(result: SetResults) -> bool:

@@ -59,6 +59,10 @@ def test_a_fit_leaves_everything_in_its_folder(run: Path) -> None:
     assert (run / "metrics" / "metrics.csv").is_file()
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list((run / "wandb").glob("offline-run-*/*.wandb"))
+    tables = {
+        p.name.split("_")[0] for p in run.glob("wandb/offline-run-*/files/media/table/test/*")
+    }
+    assert {"predictions", "roc", "pr"} <= tables
     assert len({row["video_id"] for row in rows(run / "scores" / "test.csv")}) == 4
     (scored,) = read_evaluations([run / "scores" / "test.parquet"])
     assert (scored.facts["experiment"], scored.facts["seed"]) == ("ftcn_tt", 1)
