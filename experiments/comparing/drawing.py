@@ -23,6 +23,7 @@ _INK, _GRID, _REAL, _FAKE = "#010101", "#020202", "#030303", "#040404"
 _NAMES = {_INK: "ink", _GRID: "grid", _REAL: "real", _FAKE: "fake"} | {
     f"#0505{i:02x}": f"run{i}" for i in range(NUM_COLOURS)
 }
+_PIXELS_PER_INCH = 98
 #: Left, bottom, right and top margin of a panel in inches.
 _MARGINS = (0.6, 0.5, 0.12, 0.3)
 REAL, FAKE, INK = _REAL, _FAKE, _INK
@@ -147,8 +148,9 @@ def _svg(figure: Figure, prefix: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    # The page sets the width.
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    # The page sets the width, up to the drawing's own: letters stay of one size.
+    own = f' style="max-width: {figure.get_figwidth() * _PIXELS_PER_INCH:.0f}px"'
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf"\1{own}", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", text)

@@ -161,16 +161,16 @@ def seed_spread(runs: Sequence[Run], results: Sequence[SetResults]) -> list[Seed
     return found
 
 
-def by_method(results: Sequence[SetResults]) -> dict[tuple[str, str], dict[str, float]]:
+def by_method(results: Sequence[SetResults]) -> dict[tuple[str, str, int], dict[str, float]]:
     """Measure the fakes of each method against all reals of their set.
 
     Args:
         results: Of all sets.
 
     Returns:
-        Video AUC by run, by set and method; of sets with at least two methods.
+        Video AUC by run; by set, method and number of its fakes; of sets with several methods.
     """
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    found: dict[tuple[str, str, int], dict[str, float]] = {}
     for result in results:
         for run, cell in result.cells.items():
             videos = cell.evaluation.videos
@@ -178,7 +178,8 @@ def by_method(results: Sequence[SetResults]) -> dict[tuple[str, str], dict[str, 
             for method in methods if len(methods) > 1 else ():
                 wanted = (videos["method"] == method) | (videos["label"] == 0)
                 kept = counted_videos(cell.evaluation.select(wanted.to_numpy()))
-                row = found.setdefault((result.name, method or "unknown"), {})
+                count = int((videos["method"] == method).sum())
+                row = found.setdefault((result.name, method or "unknown", count), {})
                 row[run] = roc_auc(kept.label, kept.score)
     return found
 

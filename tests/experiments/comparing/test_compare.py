@@ -152,12 +152,12 @@ def test_seeds_are_summarised_within_their_experiment(folders: list[Path]) -> No
 def test_manipulations_are_measured_against_all_reals(folders: list[Path]) -> None:
     results = measure(read_runs(folders[:1]), num_resamples=50)
     table = by_method(results)
-    assert list(table) == [("ffpp", "Deepfakes"), ("ffpp", "Face2Face")]
+    assert list(table) == [("ffpp", "Deepfakes", 12), ("ffpp", "Face2Face", 12)]
     videos = results[0].cells["weak"].evaluation.videos.drop_nulls("score")
     reals = videos.filter(videos["label"] == 0)["score"].to_numpy()
     fakes = videos.filter(videos["method"] == "Face2Face")["score"].to_numpy()
     won = (fakes[:, None] > reals).mean() + (fakes[:, None] == reals).mean() / 2
-    assert table["ffpp", "Face2Face"]["weak"] == pytest.approx(won, abs=1e-12)
+    assert table["ffpp", "Face2Face", 12]["weak"] == pytest.approx(won, abs=1e-12)
 
 
 def test_hard_videos_are_those_on_the_wrong_side(folders: list[Path]) -> None:
