@@ -11,12 +11,12 @@ ratios.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from datamodules.errors import DataError
+from experiments.command_line import OneLineParser
 from experiments.errors import UsageError
 from weights.errors import WeightsError
 
@@ -40,13 +40,6 @@ BENCHMARKS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Mistakes become one line, as in the other programs."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program.
 
@@ -57,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 2 a mistake that the user can mend.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    what = _Parser(prog="python -m experiments.benchmark", description=__doc__, add_help=False)
+    what = OneLineParser(
+        prog="python -m experiments.benchmark", description=__doc__, add_help=False
+    )
     what.add_argument("what", choices=[*BENCHMARKS])
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
@@ -65,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         name = what.parse_args(arguments[:1]).what
         module = import_module(BENCHMARKS[name])
-        parser = _Parser(prog=f"python -m experiments.benchmark {name}")
+        parser = OneLineParser(prog=f"python -m experiments.benchmark {name}")
         module.add_options(parser)
         options = parser.parse_args(arguments[1:])
         options.what = name

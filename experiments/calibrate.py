@@ -10,8 +10,9 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from experiments.command_line import OneLineParser, exit_code
 from experiments.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,26 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 a mistake that the user can mend, said in one line.
     """
-    from callbacks.ledger import LedgerError
-
-    try:
-        return _calibrate(_parser().parse_args(argv))
-    except (UsageError, LedgerError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes become one line, as in the other programs."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see python -m experiments.calibrate --help")
+    return exit_code(lambda: _calibrate(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
     from experiments.evaluation.operating_point import CALIBRATIONS, parse_criterion
 
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m experiments.calibrate",
         description="Fit threshold and calibration of a run on its validation set.",
         epilog=_EPILOG,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from callbacks.ledger import LedgerError
 from callbacks.provenance import write_whole
-from experiments.errors import UsageError
+from experiments.command_line import OneLineParser, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,15 +20,6 @@ USAGE = """\
 Compare runs by their ledgers: no GPU, no network, no account. Writes index.html (one file),
 results.csv and results.tex. The first run is the reference of the marks.
 """
-#: Exit code for a user's mistake, as argparse has it.
-USAGE_EXIT = 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes become one line, as in the other programs."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,16 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 a mistake that the user can mend.
     """
-    try:
-        _compare(_parser().parse_args(argv))
-    except (UsageError, LedgerError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return USAGE_EXIT
-    return 0
+    return exit_code(lambda: _compare(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m experiments.compare", description=USAGE)
+    parser = OneLineParser(prog="python -m experiments.compare", description=USAGE)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     parser.add_argument("--out", type=Path, help="folder to write (reports/<first>-and-<n>)")
     parser.add_argument("--title", help="heading of the page")
@@ -68,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compare(typed: argparse.Namespace) -> None:
+def _compare(typed: argparse.Namespace) -> int:
     # Imported here: help and mistakes answer at once.
     from experiments.comparing.matrix import matrices
     from experiments.comparing.page import PageOptions, page
@@ -97,6 +82,7 @@ def _compare(typed: argparse.Namespace) -> None:
 
         for line in publish(runs, options.title):
             sys.stdout.write(f"{line}\n")
+    return 0
 
 
 def _folder_name(runs: Sequence[Run]) -> str:

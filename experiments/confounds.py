@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.command_line import OneLineParser
 from experiments.errors import UsageError
 from experiments.robustness import (
-    Parser,
     add_common_options,
     clean_store,
     progress,
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = OneLineParser(
         prog="python -m experiments.confounds",
         description="Measure how well fakes are told by what is no forgery.",
         epilog="OUT/confounds.md and confounds.json hold the figures and the warnings.",

@@ -12,8 +12,9 @@ import sys
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from experiments.command_line import OneLineParser
 from experiments.errors import UsageError
 from experiments.run import fail
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m experiments.predict",
         description="Score a video with a trained run: report.json and timeline.png.",
         epilog=_EPILOG,
@@ -94,13 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     return parser
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes become one line, as in the other programs."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see python -m experiments.predict --help")
 
 
 def _positive(text: str) -> int:

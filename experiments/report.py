@@ -10,9 +10,9 @@ import math
 import sys
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from experiments.errors import UsageError
+from experiments.command_line import OneLineParser, exit_code
 
 if TYPE_CHECKING:
     from experiments.evaluation.ledgers import Evaluation
@@ -48,26 +48,13 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit code: 0 done, 2 a mistake that the user can mend, said in one line.
     """
-    from callbacks.ledger import LedgerError
-
-    try:
-        return _report(_parser().parse_args(argv))
-    except (UsageError, LedgerError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes become one line, as in the other programs."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see python -m experiments.report --help")
+    return exit_code(lambda: _report(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
     from experiments.evaluation.figures import POLICIES
 
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python -m experiments.report",
         description="Tables of scores, from ledgers alone.",
         epilog=_EPILOG,

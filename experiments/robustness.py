@@ -11,9 +11,10 @@ import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from datamodules.perturbations.table import GROUPS, LEVELS, NAMES
+from experiments.command_line import OneLineParser
 from experiments.errors import UsageError
 from experiments.run import fail
 
@@ -58,18 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-class Parser(argparse.ArgumentParser):
-    """Mistakes become one line, as in the other programs."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage.
-
-        Raises:
-            UsageError: Always.
-        """
-        raise UsageError(f"{message}; see {self.prog} --help")
-
-
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add what every sweep of a run over raw videos takes.
 
@@ -86,7 +75,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = OneLineParser(
         prog="python -m experiments.robustness",
         description="Score perturbed test videos: AUC against severity.",
         epilog=_EPILOG,
