@@ -1,0 +1,1 @@
+"""The server: fetching, confined decoding, jobs and the HTTP interface."""
