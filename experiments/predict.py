@@ -21,8 +21,7 @@ from experiments.run import fail
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from experiments.detector import Detector
-    from experiments.video_report import VideoReport
+    from experiments.predicting.report import VideoReport
 
     Tell = Callable[[str, int, int], None]
 
@@ -118,26 +117,16 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from experiments.detector import load_detector
-    from experiments.timeline import draw_timeline
-    from experiments.video_report import write_report
-    from experiments.video_scoring import ScoringOptions, score_video
+    from experiments.predicting.outputs import write_outputs
+    from experiments.predicting.video import ScoringOptions, score_video
 
     detector = load_detector(arguments.run, arguments.device)
     with _whole_folder(arguments.out) as folder:
-        work = folder / "work"
         with _progress() as tell:
             options = ScoringOptions(arguments.backend, arguments.stride, arguments.batch)
-            report = score_video(arguments.video, detector, work, options, tell)
-        shutil.rmtree(work, ignore_errors=True)
-        draw_timeline(
-            folder / "timeline.png",
-            report.tracks,
-            name=report.video.name,
-            duration_s=report.video.duration_s,
-            score=report.score,
-        )
-        write_report(folder / "report.json", report, detector)
-    _say(report, detector, arguments.out)
+            report = score_video(arguments.video, [detector], options, tell)
+        write_outputs(folder, arguments.video, report)
+    _say(report, arguments.out)
     return 0
 
 
@@ -171,36 +160,23 @@ def _progress() -> Iterator[Tell]:
         yield tell
 
 
-def _say(report: VideoReport, detector: Detector, out: Path) -> None:
+def _say(report: VideoReport, out: Path) -> None:
     """Write the scores, and where everything lies."""
     lines = []
     if report.score is None:
         lines.append(f"no score: {report.reason}")
     else:
-        for track in report.tracks[:_MAX_NAMED]:
-            first, last = track.clips[0].start_s, track.clips[-1].end_s
-            lines.append(f"face {track.track}: {track.score:.4f} ({first:.1f} to {last:.1f} s)")
-        more = len(report.tracks) - _MAX_NAMED
+        for face in report.faces[:_MAX_NAMED]:
+            score, last = report.track_score(face.track), face.time_s[-1]
+            lines.append(f"face {face.track}: {score:.4f} ({face.time_s[0]:.1f} to {last:.1f} s)")
+        more = len(report.faces) - _MAX_NAMED
         lines += [f"and {more} more faces"] if more > 0 else []
-        clips = sum(len(track.clips) for track in report.tracks)
-        rule = report.settings["video_rule"]
-        lines.append(f"video:  {report.score:.4f} (0 real, 1 fake; {rule} of {clips} clips)")
-        lines += _call(report, detector)
+        lines.append(f"video:  {report.score:.4f} (0 real, 1 fake)")
         lines += [f"note: {report.reason}"] if report.reason else []
-    lines += [f"note: {note}" for note in detector.notes]
+    for model in report.models:
+        lines += [f"note: {note}" for note in model.spec.facts.notes]
     lines += [f"report:   {out / 'report.json'}", f"timeline: {out / 'timeline.png'}"]
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _call(report: VideoReport, detector: Detector) -> list[str]:
-    from experiments.video_report import decision
-
-    made = decision(report, detector)
-    if made is None:
-        return []
-    word = "no call, too near to the threshold" if made["call"] == "abstain" else made["call"]
-    held = f"calibrated {made['calibrated_score']:.4f}, threshold {made['threshold']:.4f}"
-    return [f"call:   {word} ({held})"]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import compress, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,21 @@ from datamodules.faces.bench_landmarks import landmark_file
 from datamodules.faces.detect import FaceBackend, face_backend
 from datamodules.faces.finding import Found, find_faces_in
 from datamodules.faces.given import find_faces
-from datamodules.faces.people import find_roles, in_order
-from datamodules.faces.track import LinkedTrack, LinkRules, link_faces
+from datamodules.faces.track import LinkedTrack, LinkRules
 from datamodules.preprocess.crops import store_tracks
 from datamodules.preprocess.frame_choice import (
     ALL_FRAMES,
     mean_step,
     not_taken_rows,
     taken,
+)
+from datamodules.preprocess.linking import (
+    covered_frames,
+    drop_row,
+    link_tracks,
+    readable_frames,
+    uncovered_rows,
+    why_wrong,
 )
 from datamodules.store.prepared import TrackMeta
 from datamodules.video.frames_reader import frame_files, is_frames
@@ -47,9 +53,6 @@ if TYPE_CHECKING:
 PREPARE_VERSION = 2
 #: Frames of the clips that `max_clips` counts (FTCN, Zheng et al., ICCV 2021).
 CLIP_FRAMES = 32
-#: Tracks shorter than this are dropped if the video has a longer one: faces that flash up for a
-#: quarter of a second are mostly false or passing ones. [ours]
-MIN_TRACK_FRAMES = 8
 #: What a track says where a file does not tell its frame rate. [ours]
 _UNKNOWN_FPS = 25.0
 
@@ -164,15 +167,19 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
     except DataError as error:
         result = failed_result(_without_path(error, video))
         return result | {"inputs": inputs, "sha256": inputs[0]["sha256"]}
-    tracks, roles, dropped = _link(found, task.options)
+    options = task.options
+    rules = LinkRules(start_score=options.start_score, keep_score=options.keep_score)
+    tracks, roles, dropped = link_tracks(found.faces, found.cuts, rules, options.people)
     dropped += _dropped_frames(found, tracks)
-    dropped += not_taken_rows(task.options.frames, found.numbers, info.num_frames)
-    tracks, beyond = _shorten(tracks, task.options.max_clips)
+    dropped += not_taken_rows(options.frames, found.numbers, info.num_frames)
+    tracks, beyond = _shorten(tracks, options.max_clips)
     stored = _store(task, info, found, backend, tracks, roles)
     return {
         "status": "ok" if stored else "no_face",
-        "reason": _reason(found, bool(stored), task.options),
-        "num_frames": _num_frames(found, info),
+        "reason": why_wrong(found.damage, bool(stored), _best_score(found), options.start_score),
+        "num_frames": readable_frames(
+            len(found.faces), found.numbers, info.num_frames, found.decoder != info.decoder
+        ),
         "fps": info.fps,
         "height": info.height,
         "width": info.width,
@@ -183,7 +190,7 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
         "dropped": dropped + beyond,
         "cuts": found.cuts,
         "frames_read": len(found.faces),
-        "covered_frames": len(_covered(tracks)),
+        "covered_frames": len(covered_frames(tracks)),
         "reused_frames": found.num_reused,
     }
 
@@ -215,45 +222,10 @@ def failed_result(reason: str) -> dict[str, Any]:
     return {**status, **measured, **empty}
 
 
-def _num_frames(found: Found, info: VideoInfo) -> int:
-    """Count the frames that decode; of a damaged video those up to the last one read."""
-    if not found.damage or found.decoder == info.decoder:
-        return info.num_frames
-    return found.numbers[len(found.faces) - 1] + 1 if found.faces else 0
-
-
 @lru_cache(maxsize=1)
 def _backend(options: PrepareOptions, root: Path) -> FaceBackend:
     """Make the backend once in each process."""
     return face_backend(options.backend, **options.backend_options(root))
-
-
-def _link(
-    found: Found, options: PrepareOptions
-) -> tuple[list[LinkedTrack[Face]], list[Role], list[dict[str, Any]]]:
-    """Link faces to tracks; give those that are kept, who they show, and rows on the others."""
-    rules = LinkRules(start_score=options.start_score, keep_score=options.keep_score)
-    tracks, _ = link_faces(found.faces, rules, set(found.cuts))
-    longest = max((len(track) for track in tracks), default=0)
-    least = min(longest, MIN_TRACK_FRAMES)
-    dropped = [
-        _row(
-            "dropped track",
-            track.frame_index,
-            f"track of {len(track)} frames, where another has {longest}",
-        )
-        for track in tracks
-        if len(track) < least
-    ]
-    tracks = in_order([track for track in tracks if len(track) >= least])
-    roles = find_roles(tracks, found.cuts)
-    kept = [role.rank == 0 or options.people == "all" for role in roles]
-    dropped += [
-        _row("dropped track", track.frame_index, "a person beside the main one of the shot")
-        for track, keep in zip(tracks, kept, strict=True)
-        if not keep
-    ]
-    return list(compress(tracks, kept)), list(compress(roles, kept)), dropped
 
 
 def _shorten(
@@ -265,7 +237,7 @@ def _shorten(
         return list(tracks), []
     reason = f"beyond the first {max_clips} clip(s) of the track"
     rows = [
-        _row("dropped frames", track.frame_index[most:], reason) | {"track": number}
+        drop_row("dropped frames", track.frame_index[most:], reason) | {"track": number}
         for number, track in enumerate(tracks)
         if len(track) > most
     ]
@@ -314,45 +286,16 @@ def _step(task: VideoTask, found: Found) -> float:
 
 def _dropped_frames(found: Found, tracks: Sequence[LinkedTrack[Face]]) -> list[dict[str, Any]]:
     """Say which frames lie in no track, and why."""
-    covered = _covered(tracks)
-    reasons = [
-        "" if frame in covered else ("no face of a kept track" if faces else "no face found")
-        for frame, faces in enumerate(found.faces)
-    ]
-    rows = [
-        _row("dropped frames", [frame for frame, _ in run], reason)
-        for reason, run in groupby(enumerate(reasons), key=lambda item: item[1])
-        if reason
-    ]
+    rows = uncovered_rows(map(bool, found.faces), tracks)
     read = len(found.faces)
     if read < len(found.numbers) and not found.damage:
         rest = range(read, len(found.numbers))
-        rows.append(_row("dropped frames", rest, f"beyond the first {read} frames"))
+        rows.append(drop_row("dropped frames", rest, f"beyond the first {read} frames"))
     return rows
 
 
-def _row(what: str, frames: Sequence[int], reason: str) -> dict[str, Any]:
-    """Describe dropped frames for the report."""
-    first, last = frames[0], frames[-1]
-    about = {"first_frame": first, "last_frame": last, "num_frames": len(frames)}
-    return {"what": what, **about, "reason": reason}
-
-
-def _covered(tracks: Sequence[LinkedTrack[Face]]) -> set[int]:
-    return {frame for track in tracks for frame in track.frame_index}
-
-
-def _reason(found: Found, has_track: bool, options: PrepareOptions) -> str:
-    """Say what is wrong with a video, or nothing."""
-    if found.damage:
-        # What follows tells how to mend the file.
-        return f"{found.damage.partition(';')[0]}; the frames before the damage are used"
-    if has_track:
-        return ""
-    best = max((face.score for faces in found.faces for face in faces), default=0.0)
-    if not best:
-        return "no face found"
-    return f"no face is sure enough to start a track: {best:.2f}, wanted {options.start_score:.2f}"
+def _best_score(found: Found) -> float:
+    return max((face.score for faces in found.faces for face in faces), default=0.0)
 
 
 def _without_path(message: object, video: Path) -> str:

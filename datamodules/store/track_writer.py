@@ -14,7 +14,13 @@ import numpy as np
 
 from datamodules.atomic import atomic_open
 from datamodules.store.jpeg_rows import restart_interval
-from datamodules.store.track_file import ARRAYS, FORMAT_VERSION, OPTIONAL_ARRAYS, frame_name
+from datamodules.store.track_file import (
+    ARRAYS,
+    FORMAT_VERSION,
+    JPEG_QUALITY,
+    OPTIONAL_ARRAYS,
+    frame_name,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from datamodules.store.track_file import TrackMeta
+    from datamodules.store.track_file import ImageFormat, TrackMeta
 
 _ROWS = {**ARRAYS, **OPTIONAL_ARRAYS}
 
@@ -107,7 +113,10 @@ class TrackWriter:
             raise ValueError(f"frame {frame_index} follows {self._rows['frame_index'][-1]}")
         if len(self) and ("forehead" in rows) != bool(self._rows["forehead"]):
             raise ValueError("a track has a forehead in all of its frames or in none")
-        self._put(frame_name(frame_index, self._meta), _encode(crop, self._meta))
+        self._put(
+            frame_name(frame_index, self._meta),
+            encode_crop(crop, self._meta.image_format, self._meta.quality),
+        )
         for name, row in rows.items():
             self._rows[name].append(row)
 
@@ -170,20 +179,34 @@ def _row(name: str, value: object) -> NDArray[Any]:
     return row.astype(dtype)
 
 
-def _encode(crop: NDArray[np.uint8], meta: TrackMeta) -> bytes:
-    """Compress a crop (RGB, shape (h, w, 3), uint8)."""
+def encode_crop(
+    crop: NDArray[np.uint8], image_format: ImageFormat = "jpg", quality: int = JPEG_QUALITY
+) -> bytes:
+    """Compress a crop as a store does.
+
+    Args:
+        crop: RGB, shape (h, w, 3), uint8.
+        image_format: `jpg` (4:4:4) or `png`.
+        quality: JPEG quality in 0..100.
+
+    Returns:
+        The file; `cv2.imdecode` reads it.
+
+    Raises:
+        ValueError: If the crop has a shape that the format does not take.
+    """
     import cv2
 
     options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    if meta.image_format == "jpg":
+    if image_format == "jpg":
         options = [
-            *(cv2.IMWRITE_JPEG_QUALITY, meta.quality),
+            *(cv2.IMWRITE_JPEG_QUALITY, quality),
             *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
             # So that a reader need decode only the rows that it shows.
             *(cv2.IMWRITE_JPEG_RST_INTERVAL, restart_interval(crop.shape[1])),
         ]
     bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
-    done, content = cv2.imencode(f".{meta.image_format}", bgr, options)
+    done, content = cv2.imencode(f".{image_format}", bgr, options)
     if not done:
-        raise ValueError(f"a crop of shape {crop.shape} cannot be stored as {meta.image_format}")
+        raise ValueError(f"a crop of shape {crop.shape} cannot be stored as {image_format}")
     return content.tobytes()

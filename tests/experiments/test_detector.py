@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -46,9 +47,10 @@ def test_every_method_scores_as_its_module_does(case: MethodCase, tmp_path: Path
         module = case.build().eval()
         wanted = module(module.normalise(given))
     clip, frame = detector.score_clips(given.numpy())
-    torch.testing.assert_close(clip, wanted.logit, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(clip, wanted.logit, rtol=0, atol=1e-6)
     assert (frame is None) == (detector.frame_rule is None)
-    torch.testing.assert_close(frame, wanted.frame_logit, rtol=0, atol=1e-6)
+    if frame is not None:
+        np.testing.assert_allclose(frame, wanted.frame_logit, rtol=0, atol=1e-6)
     assert detector.method == case.method.__name__
     assert (detector.num_frames, detector.image_size) == (case.num_frames, case.image_size)
     assert detector.notes == ()
@@ -59,9 +61,8 @@ def test_a_detector_is_fixed(run: Path) -> None:
     assert not detector.model.training
     assert not any(p.requires_grad for p in detector.model.parameters())
     logit = detector.score_clips(clips(CASE)).clip
-    assert logit.dtype == torch.float32
-    assert not logit.requires_grad
-    torch.testing.assert_close(detector.score_clips(clips(CASE)).clip, logit, rtol=0, atol=0)
+    assert logit.dtype == np.float64
+    np.testing.assert_array_equal(detector.score_clips(clips(CASE)).clip, logit)
 
 
 def test_the_checkpoint_is_named_by_its_hash(run: Path) -> None:

@@ -26,7 +26,6 @@ from datamodules.store.prepared import (
 )
 from experiments import predict
 from experiments.detector import load_detector
-from experiments.video_scoring import strided_windows
 from tests.support.cases import METHOD_CASES
 from tests.support.runs import write_run
 from tests.support.stores import FACE_POINTS5
@@ -118,11 +117,11 @@ def test_a_method_of_single_frames_scores_each_frame(video: Path, tmp_path: Path
     give_faces(video, {LEFT: range(8)})
     report = score(video, write_run(tmp_path / "run", case), tmp_path / "out")
     (found,) = report["tracks"]
-    clips = [clip["score"] for clip in found["clips"]]
-    assert [clip["first_frame"] for clip in found["clips"]] == list(range(8))
+    clips = [clip["score"] for clip in found["models"][0]["clips"]]
+    assert [clip["first_frame"] for clip in found["models"][0]["clips"]] == list(range(8))
     assert found["frames"]["score"] == clips
     assert report["video_score"] == found["score"] == max(clips)
-    assert report["settings"]["video_rule"] == "max"
+    assert report["models"][0]["settings"]["video_rule"] == "max"
 
 
 @pytest.mark.parametrize(("frame_rule", "video_rule"), [("mean", "max"), ("top_k", "mean")])
@@ -141,25 +140,25 @@ def test_frames_have_scores_of_their_own_in_clips_of_several(
     (track,) = report["tracks"]
     frames = np.array(track["frames"]["score"])
     assert len(set(frames.tolist())) == 10
-    assert [clip["first_frame"] for clip in track["clips"]] == [0, 4, 6]
-    for clip in track["clips"]:
+    assert [clip["first_frame"] for clip in track["models"][0]["clips"]] == [0, 4, 6]
+    for clip in track["models"][0]["clips"]:
         own = np.sort(frames[clip["first_frame"] : clip["last_frame"] + 1])
         assert clip["score"] == pytest.approx(own[{"mean": 0, "top_k": -2}[frame_rule] :].mean())
-    clips = [clip["score"] for clip in track["clips"]]
+    clips = [clip["score"] for clip in track["models"][0]["clips"]]
     assert report["video_score"] == pytest.approx({"mean": np.mean, "max": max}[video_rule](clips))
     rule = {"mean": "mean", "top_k": "mean of the 2 highest"}[frame_rule]
-    assert report["settings"]["frame_rule"] == rule
+    assert report["models"][0]["settings"]["frame_rule"] == rule
 
 
 def test_stride_1_is_the_mean_over_all_windows(video: Path, run: Path, tmp_path: Path) -> None:
     give_faces(video, {LEFT: range(40), RIGHT: range(10, 30)})
     report = score(video, run, tmp_path / "out", "--stride", "1", "--batch", "3")
     wanted = by_hand(video, run, tmp_path / "hand")
-    assert [len(track["clips"]) for track in report["tracks"]] == [37, 17]
+    assert [len(track["models"][0]["clips"]) for track in report["tracks"]] == [37, 17]
     assert report["video_score"] == pytest.approx(np.concatenate(wanted).mean(), abs=2e-6)
     for track, probs in zip(report["tracks"], wanted, strict=True):
         assert track["score"] == pytest.approx(probs.mean(), abs=2e-6)
-        given = [clip["score"] for clip in track["clips"]]
+        given = [clip["score"] for clip in track["models"][0]["clips"]]
         np.testing.assert_allclose(given, probs, atol=2e-6)
         # frame 5 of the track is in the windows that start at 2, 3, 4 and 5
         assert track["frames"]["score"][5] == pytest.approx(probs[2:6].mean(), abs=2e-6)
@@ -174,9 +173,10 @@ def test_clips_are_aligned_as_in_training(video: Path, run: Path, tmp_path: Path
     config["data"].setdefault("init_args", {})["alignment"] = "box"
     (other / "config.yaml").write_text(yaml.safe_dump(config))
     boxes, clips = (score(video, r, tmp_path / f"out{r is run}") for r in (other, run))
-    assert boxes["settings"]["alignment"] == "box"
-    assert clips["settings"]["alignment"] == "clip"
-    one, two = ([clip["score"] for clip in r["tracks"][0]["clips"]] for r in (boxes, clips))
+    assert boxes["models"][0]["settings"]["alignment"] == "box"
+    assert clips["models"][0]["settings"]["alignment"] == "clip"
+    found = (r["tracks"][0]["models"][0]["clips"] for r in (boxes, clips))
+    one, two = ([clip["score"] for clip in part] for part in found)
     assert len(one) == len(two)
     assert one != two
 
@@ -189,13 +189,13 @@ def test_a_short_track_is_mirrored(tmp_path: Path, run: Path) -> None:
     assert len(wanted) == 3 + T - 1
     assert report["video_score"] == pytest.approx(wanted.mean(), abs=2e-6)
     assert report["tracks"][0]["frame_range"] == [0, 2]
-    assert all(clip["end_s"] <= 0.121 for clip in report["tracks"][0]["clips"])
+    assert all(clip["end_s"] <= 0.121 for clip in report["tracks"][0]["models"][0]["clips"])
 
 
 def test_the_report_says_what_was_scored_by_what(video: Path, run: Path, tmp_path: Path) -> None:
     give_faces(video, {LEFT: range(40)})
     report = score(video, run, tmp_path / "out", "--stride", "2")
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert report["status"] == "ok"
     assert report["video"] == {
         "name": "talk.mp4",
@@ -208,12 +208,12 @@ def test_the_report_says_what_was_scored_by_what(video: Path, run: Path, tmp_pat
         "decoder": "decord",
     }
     checkpoint = (run / "checkpoints" / "best.ckpt").read_bytes()
-    assert report["model"]["checkpoint_sha256"] == hashlib.sha256(checkpoint).hexdigest()
-    assert report["model"]["method"] == "FTCN"
-    assert report["settings"]["stride"] == 2
+    assert report["models"][0]["checkpoint_sha256"] == hashlib.sha256(checkpoint).hexdigest()
+    assert report["models"][0]["method"] == "FTCN"
+    assert report["models"][0]["settings"]["stride"] == 2
     assert (report["settings"]["backend"], report["settings"]["backend_version"]) == ("given", "1")
     assert report["code"]
-    assert report["decision"] is None
+    assert report["decision"]["call"] == "abstain"
     assert any("no decision is given" in text for text in report["limits"])
 
 
@@ -250,12 +250,12 @@ def test_a_run_on_demo_data_warns_first(
 def test_clips_have_frames_and_times(video: Path, run: Path, tmp_path: Path) -> None:
     give_faces(video, {LEFT: range(5, 16)})
     (track,) = score(video, run, tmp_path / "out", "--stride", "4")["tracks"]
-    spans = [(clip["first_frame"], clip["last_frame"]) for clip in track["clips"]]
+    spans = [(clip["first_frame"], clip["last_frame"]) for clip in track["models"][0]["clips"]]
     assert spans == [(5, 8), (9, 12), (12, 15)]
-    assert track["clips"][1]["start_s"] == pytest.approx(9 / 25)
-    assert track["clips"][1]["end_s"] == pytest.approx(13 / 25)
+    assert track["models"][0]["clips"][1]["start_s"] == pytest.approx(9 / 25)
+    assert track["models"][0]["clips"][1]["end_s"] == pytest.approx(13 / 25)
     assert track["frame_range"] == [5, 15]
-    assert track["time_range_s"] == pytest.approx([0.2, 0.64])
+    assert track["time_ranges_s"] == [pytest.approx([0.2, 0.64])]
     assert track["frames"]["frame"] == list(range(5, 16))
     assert None not in track["frames"]["score"]
 
@@ -265,7 +265,7 @@ def test_times_are_those_of_a_variable_frame_rate(run: Path, tmp_path: Path) -> 
     video = write_video(tmp_path / "vfr.mp4", num_frames=20, ticks=ticks, b_frames=0)
     give_faces(video, {LEFT: range(20)})
     report = score(video, run, tmp_path / "out", "--stride", "1")
-    clip = report["tracks"][0]["clips"][12]
+    clip = report["tracks"][0]["models"][0]["clips"][12]
     assert (clip["first_frame"], clip["last_frame"]) == (12, 15)
     assert clip["start_s"] == pytest.approx(24 / 25, abs=1e-3)
     assert clip["end_s"] == pytest.approx(32 / 25, abs=1e-3)
@@ -277,7 +277,7 @@ def test_missed_frames_are_a_gap_and_named(video: Path, run: Path, tmp_path: Pat
     frames = [track["frames"]["frame"] for track in report["tracks"]]
     assert [frame for part in frames for frame in part][:22] == [*range(10), *range(13, 25)]
     for track in report["tracks"]:
-        for clip in track["clips"]:
+        for clip in track["models"][0]["clips"]:
             assert clip["last_frame"] - clip["first_frame"] == T - 1
     dropped = [(row["first_frame"], row["last_frame"]) for row in report["dropped"]]
     assert (10, 12) in dropped
@@ -394,7 +394,7 @@ def test_what_ends_early_leaves_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("experiments.video_report.write_report", refuse)
+    monkeypatch.setattr("experiments.predicting.outputs.write_report", refuse)
     give_faces(video, {LEFT: range(8)})
     out = tmp_path / "results" / "out"
     assert call(video, run, "--out", str(out)) == (2 if isinstance(error, OSError) else 130)
@@ -422,19 +422,3 @@ def assert_one_line(capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert printed.err.count("\n") == 1
     assert words in printed.err
     assert "Traceback" not in printed.err
-
-
-@pytest.mark.parametrize(
-    ("frames", "stride", "wanted"),
-    [
-        (range(10), 1, list(range(7))),
-        (range(10), 4, [0, 4, 6]),
-        (range(4), 4, [0]),
-        ([*range(6), *range(9, 15)], 2, [0, 2, 3, 5]),
-        ([0, 1, 2, *range(9, 15)], 2, [0, 2]),
-        ([0], 3, [0, 3]),
-    ],
-    ids=["official", "with the last", "one clip", "two runs", "short run left out", "mirrored"],
-)
-def test_windows_of_a_stride(frames: Sequence[int], stride: int, wanted: list[int]) -> None:
-    assert strided_windows(np.array(frames, np.int64), 4, stride) == wanted

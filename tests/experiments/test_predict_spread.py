@@ -66,20 +66,20 @@ def test_clips_are_those_of_the_run_s_test(prepared: bool, video: Path, tmp_path
         folder = run(tmp_path / "run", kept_frames=SPREAD)
     assert call(video, folder) == 0
     found = report(video)
-    clips = [(c["first_frame"], c["last_frame"]) for c in found["tracks"][0]["clips"]]
+    clips = [(c["first_frame"], c["last_frame"]) for c in found["tracks"][0]["models"][0]["clips"]]
     assert clips == [(int(clip[0]), int(clip[-1])) for clip in KEPT]
     scored = [score is not None for score in found["tracks"][0]["frames"]["score"]]
     assert np.flatnonzero(scored).tolist() == KEPT.ravel().tolist()
-    assert found["settings"]["kept_frames"] == "spread:16"
-    assert found["settings"]["stride"] is None
+    assert found["models"][0]["settings"]["kept_frames"] == "spread:16"
+    assert found["models"][0]["settings"]["stride"] is None
 
 
 def test_dense_frames_change_nothing(video: Path, tmp_path: Path) -> None:
     assert call(video, run(tmp_path / "run", kept_frames={"spacing": "dense", "count": 16})) == 0
     found = report(video)
     # A quarter of a clip of 4 frames is 1.
-    assert len(found["tracks"][0]["clips"]) == NUM_FRAMES - CASE.num_frames + 1
-    assert found["settings"]["kept_frames"] is None
+    assert len(found["tracks"][0]["models"][0]["clips"]) == NUM_FRAMES - CASE.num_frames + 1
+    assert found["models"][0]["settings"]["kept_frames"] is None
 
 
 def test_a_stride_is_refused(

@@ -8,7 +8,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments.video_scores import segments
+from experiments.predicting.scores import segments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from experiments.video_scores import TrackScore
+    from experiments.predicting.scores import TrackScore
 
 #: Colours that colour-blind readers tell apart (Okabe and Ito, "Color Universal Design", 2008),
 #: without the yellow, which is too light for a line on white.

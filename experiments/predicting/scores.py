@@ -42,8 +42,8 @@ class TrackScore:
         clips: Its clips in time order.
         frame_index: Frames of the source video, ascending, shape (N,), int64.
         time_s: Times of these frames in seconds, shape (N,), float64.
-        frame_score: Scores of these frames, see `frame_scores`, NaN where no clip covers one, shape
-            (N,), float64.
+        frame_score: Of each of these frames the mean over the clips that contain it, or of its own
+            scores in these clips; NaN where no clip covers it; shape (N,), float64.
         pool: Makes one score of those of several clips.
     """
 
@@ -71,31 +71,6 @@ def video_score(tracks: Sequence[TrackScore]) -> float | None:
     """
     scores = [clip.score for track in tracks for clip in track.clips]
     return tracks[0].pool(scores) if scores else None
-
-
-def frame_scores(
-    num_frames: int, positions: NDArray[np.int64], score: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Average for each frame the clips that contain it, or its own scores in these clips.
-
-    A clip that shows a frame twice, as mirrored ones do, counts twice (official inference code).
-
-    Args:
-        num_frames: Frames of the track (N).
-        positions: Positions in the track that each clip shows, shape (C, T), int64.
-        score: Of each clip, shape (C, 1), or of each frame in each clip where the method scores
-            frames, shape (C, T), float64.
-
-    Returns:
-        Score of each frame, NaN where no clip shows it, shape (N,), float64.
-    """
-    flat = positions.ravel()
-    spread = np.broadcast_to(score, positions.shape).ravel()
-    total = np.bincount(flat, weights=spread, minlength=num_frames)
-    count = np.bincount(flat, minlength=num_frames)
-    result = np.full(num_frames, np.nan)
-    np.divide(total, count, out=result, where=count > 0)
-    return result
 
 
 def segments(track: TrackScore) -> list[slice]:

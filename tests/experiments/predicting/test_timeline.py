@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from experiments.timeline import draw_timeline
-from experiments.video_scores import ClipScore, TrackScore
+from experiments.predicting.scores import ClipScore, TrackScore
+from experiments.predicting.timeline import draw_timeline
 
 #: BGR of the first two colours.
 BLUE, ORANGE = (0xB2, 0x72, 0x00), (0x00, 0x5E, 0xD5)

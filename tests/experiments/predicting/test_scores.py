@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.video_scores import (
+from experiments.predicting.scores import (
     ClipScore,
     TrackScore,
-    frame_scores,
     segments,
     video_score,
 )
@@ -23,31 +22,6 @@ def track(number: int, frames: list[int], scores: list[float], clips: list[float
         time_s=np.array(frames) / 25,
         frame_score=np.array(scores, float),
     )
-
-
-def test_a_frame_has_the_mean_of_its_clips() -> None:
-    positions = np.array([[0, 1], [1, 2], [2, 3]])
-    result = frame_scores(4, positions, np.array([[0.0], [0.5], [1.0]]))
-    np.testing.assert_allclose(result, [0.0, 0.25, 0.75, 1.0])
-
-
-def test_a_repeated_frame_counts_as_often_as_it_is_shown() -> None:
-    # mirrored: the first clip shows frame 1 twice
-    positions = np.array([[1, 0, 1], [0, 1, 0]])
-    result = frame_scores(2, positions, np.array([[0.9], [0.3]]))
-    np.testing.assert_allclose(result, [(0.9 + 2 * 0.3) / 3, (2 * 0.9 + 0.3) / 3])
-
-
-def test_a_frame_has_the_mean_of_its_own_scores() -> None:
-    positions = np.array([[0, 1], [1, 2]])
-    result = frame_scores(3, positions, np.array([[0.1, 0.2], [0.4, 0.5]]))
-    np.testing.assert_allclose(result, [0.1, 0.3, 0.5])
-
-
-def test_an_uncovered_frame_has_no_score() -> None:
-    result = frame_scores(3, np.array([[0, 1]]), np.array([[0.4]]))
-    assert np.isnan(result[2])
-    assert not np.isnan(result[:2]).any()
 
 
 def test_the_video_score_weighs_clips_not_tracks() -> None:

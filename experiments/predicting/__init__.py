@@ -1,0 +1,1 @@
+"""From one raw video to scores and evidence; nothing in here needs torch."""

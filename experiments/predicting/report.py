@@ -1,0 +1,173 @@
+"""What is known of a scored video, as plain records that can be pickled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from experiments.predicting.scores import video_score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from experiments.predicting.scorer import ClipSpec
+    from experiments.predicting.scores import TrackScore
+
+Status = Literal["ok", "no_face"]
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of the scored file.
+
+    Attributes:
+        name: File name.
+        sha256: Of the file.
+        fps: Frames a second.
+        num_frames: Frames that decode.
+        duration_s: Duration in seconds.
+        height: Height in pixels, as decoded.
+        width: Width in pixels, as decoded.
+        decoder: The backend that was proven frame-exact on it.
+    """
+
+    name: str
+    sha256: str
+    fps: float
+    num_frames: int
+    duration_s: float
+    height: int
+    width: int
+    decoder: str
+
+
+@dataclass(frozen=True)
+class DroppedFrames:
+    """Frames that are in no track.
+
+    Attributes:
+        first_frame: First of them.
+        last_frame: Last of them.
+        reason: Why.
+    """
+
+    first_frame: int
+    last_frame: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class FaceTimes:
+    """When and where one track shows its person. N frames.
+
+    Attributes:
+        track: Number of the track in the video.
+        person: Number of the person, told apart by time and place alone.
+        rank: Place of the person among those of the shot by size; 0 is the main one.
+        frame_index: Frames of the video, ascending, shape (N,), int64.
+        time_s: Their times in seconds, shape (N,), float64.
+        box: Face box x0 y0 x1 y1 in pixels, shape (N, 4), float32.
+    """
+
+    track: int
+    person: int
+    rank: int
+    frame_index: NDArray[np.int64]
+    time_s: NDArray[np.float64]
+    box: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What one model thinks of a video.
+
+    Attributes:
+        spec: The model.
+        settings: How it scored, by name.
+        tracks: Its scores of the tracks, in their order.
+    """
+
+    spec: ClipSpec
+    settings: dict[str, Any]
+    tracks: tuple[TrackScore, ...]
+
+    @property
+    def score(self) -> float | None:
+        """Pooled over all clips of all tracks; None without faces, never 0 or 0.5."""
+        return video_score(self.tracks)
+
+    @property
+    def calibrated(self) -> float | None:
+        """The score as a calibrated probability; None where nothing was calibrated."""
+        point, score = self.spec.operating_point, self.score
+        if point is None or score is None:
+            return None
+        return float(point.calibrated(np.array([score]))[0])
+
+
+@dataclass(frozen=True)
+class VideoReport:
+    """A scored video.
+
+    Attributes:
+        video: The file.
+        times_s: When each of its frames is shown, in seconds, shape (num_frames,), float64.
+        settings: How its faces were found, by name.
+        reason: Why there is no face, or what is wrong with a damaged file; empty otherwise.
+        faces: Its tracks, none for a video without faces.
+        models: What each model thinks, at least one.
+        dropped: Frames that are in no track.
+    """
+
+    video: VideoFacts
+    times_s: NDArray[np.float64]
+    settings: dict[str, Any]
+    reason: str
+    faces: tuple[FaceTimes, ...]
+    models: tuple[ModelReport, ...]
+    dropped: tuple[DroppedFrames, ...]
+
+    @property
+    def face_backend(self) -> str:
+        """Who looked for faces, with the version."""
+        return f"{self.settings['backend']} {self.settings['backend_version']}"
+
+    @property
+    def status(self) -> Status:
+        """`no_face` where there is nothing to score."""
+        return "ok" if self.faces else "no_face"
+
+    @property
+    def score(self) -> float | None:
+        """Of the one model, or the mean of the scores of several; None without faces."""
+        return _mean([model.score for model in self.models])
+
+    @property
+    def calibrated(self) -> float | None:
+        """The calibrated probability of the one model, or the mean of those of several.
+
+        None where there is no face, or any of them is not calibrated.
+        """
+        return _mean([model.calibrated for model in self.models])
+
+    def track_score(self, track: int) -> float:
+        """Give the score of a track, averaged over the models."""
+        return float(np.mean([model.tracks[track].score for model in self.models]))
+
+    def frame_score(self, track: int) -> NDArray[np.float64]:
+        """Give the scores of a track's frames, averaged over the models.
+
+        Returns:
+            Shape (N,), float64; NaN where any model has none.
+        """
+        of_models = [model.tracks[track].frame_score for model in self.models]
+        return np.asarray(np.mean(of_models, axis=0), np.float64)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if values and len(known) == len(values) else None

@@ -1,0 +1,193 @@
+"""`report.json`: what is written about a scored video."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from callbacks.provenance import code_version
+from datamodules.atomic import write_text_atomically
+from experiments.predicting.limits import decision, limits, overall_decision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from experiments.predicting.report import FaceTimes, ModelReport, VideoReport
+    from experiments.predicting.scores import TrackScore
+
+#: Raised when a reader of an older report could misunderstand a newer one.
+SCHEMA_VERSION = 2
+
+#: Levels of the report that get lines of their own; a clip and a column of frames are one line.
+_DEPTH = 6
+
+
+def report_content(report: VideoReport) -> dict[str, Any]:
+    """Give a report as plain values, as `report.json` has them.
+
+    Args:
+        report: The scored video.
+
+    Returns:
+        JSON values; `report_schema` describes them.
+    """
+    several = len(report.models) > 1
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": report.status,
+        "reason": report.reason or None,
+        "video_score": _rounded(report.score),
+        "calibrated_probability": _rounded(report.calibrated),
+        "decision": _rounded_all(overall_decision(report)),
+        "average_of": [model.spec.name for model in report.models] if several else None,
+        "limits": limits(report),
+        "video": _rounded_all(asdict(report.video)),
+        "models": [_model(model) for model in report.models],
+        "code": code_version(),
+        "settings": report.settings,
+        "dropped": [asdict(frames) for frames in report.dropped],
+        "tracks": [_track(report, face) for face in report.faces],
+    }
+
+
+def write_report(path: Path, report: VideoReport) -> None:
+    """Write `report.json`.
+
+    Args:
+        path: The file to write.
+        report: The scored video.
+
+    Raises:
+        OSError: If the disk refuses the bytes.
+    """
+    write_text_atomically(path, _json(report_content(report), _DEPTH) + "\n")
+
+
+def _model(model: ModelReport) -> dict[str, Any]:
+    spec, facts = model.spec, model.spec.facts
+    return {
+        "name": spec.name,
+        "method": spec.method,
+        "source": facts.source,
+        "checkpoint": facts.checkpoint,
+        "checkpoint_sha256": facts.checkpoint_sha256,
+        "trained_on": facts.trained_on,
+        "num_frames": spec.num_frames,
+        "image_size": spec.image_size,
+        "settings": model.settings,
+        "video_score": _rounded(model.score),
+        "calibrated_probability": _rounded(model.calibrated),
+        "decision": _rounded_all(decision(model)),
+    }
+
+
+def _track(report: VideoReport, face: FaceTimes) -> dict[str, Any]:
+    return {
+        "track": face.track,
+        "person": face.person,
+        "rank": face.rank,
+        "score": _rounded(report.track_score(face.track)),
+        "frame_range": [int(face.frame_index[0]), int(face.frame_index[-1])],
+        "time_ranges_s": _rounded_all(time_ranges(report, face)),
+        # Columns, not rows: hours of video stay readable and small.
+        "frames": {
+            "frame": face.frame_index.tolist(),
+            "time_s": _column(face.time_s),
+            "box": [[round(value, 1) for value in row] for row in face.box.tolist()],
+            "score": _column(report.frame_score(face.track)),
+        },
+        "models": [
+            _scores(model.spec.name, model.tracks[face.track], len(report.models) > 1)
+            for model in report.models
+        ],
+    }
+
+
+def time_ranges(report: VideoReport, face: FaceTimes) -> list[list[float]]:
+    """Tell when a track shows its face.
+
+    Args:
+        report: The scored video.
+        face: A track of it.
+
+    Returns:
+        Start and end of each run of consecutive frames in seconds.
+    """
+    ends = frame_ends(report, face)
+    order = enumerate(face.frame_index.tolist())
+    ranges = []
+    for _, run in groupby(order, key=lambda item: item[1] - item[0]):
+        rows = [row for row, _ in run]
+        ranges.append([float(face.time_s[rows[0]]), float(ends[rows[-1]])])
+    return ranges
+
+
+def frame_ends(report: VideoReport, face: FaceTimes) -> NDArray[np.float64]:
+    """Tell when each frame of a track ends: with the next one of the video.
+
+    Args:
+        report: The scored video.
+        face: A track of it.
+
+    Returns:
+        Seconds, shape (N,), float64.
+    """
+    times = report.times_s
+    following = face.frame_index + 1
+    last = following >= len(times)
+    ends = times[following.clip(max=len(times) - 1)].copy()
+    ends[last] = report.video.duration_s
+    return np.asarray(ends, np.float64)
+
+
+def _scores(name: str, track: TrackScore, own_frames: bool) -> dict[str, Any]:
+    """Give the scores of a track by one model; its frames' stand in the track where it is alone."""
+    return {
+        "name": name,
+        "score": _rounded(track.score),
+        "clips": [_rounded_all(asdict(clip)) for clip in track.clips],
+        **({"frame_score": _column(track.frame_score)} if own_frames else {}),
+    }
+
+
+def _column(values: NDArray[Any]) -> list[Any]:
+    return [_rounded(value) for value in values.tolist()]
+
+
+def _rounded_all(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded_all(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded_all(item) for item in value]
+    return _rounded(value)
+
+
+def _rounded(value: Any) -> Any:
+    """Keep six digits of a number; what is no number becomes null, which is what JSON has."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _json(value: Any, depth: int, indent: str = "") -> str:
+    """Encode with lines of their own for the outer levels only."""
+    if depth == 0 or not value or not isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = indent + " "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(k)}: {_json(v, depth - 1, inner)}" for k, v in value.items()]
+    elif not isinstance(value[0], dict | str):
+        # a column, or a range
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    else:
+        items = [_json(item, depth - 1, inner) for item in value]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    lines = f",\n{inner}".join(items)
+    return f"{start}\n{inner}{lines}\n{indent}{end}"
