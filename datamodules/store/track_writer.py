@@ -157,6 +157,9 @@ class TrackWriter:
         assert self._zip is not None
         self._zip.close()
 
+    def _encoded(self, crop: NDArray[np.uint8]) -> bytes:
+        return encode_crop(crop, self._meta.image_format, self._meta.quality)
+
     def _put(self, name: str, content: bytes) -> None:
         """Append a member with a fixed date, so that equal tracks are equal files."""
         if self._zip is None:
