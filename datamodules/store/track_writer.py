@@ -113,10 +113,7 @@ class TrackWriter:
             raise ValueError(f"frame {frame_index} follows {self._rows['frame_index'][-1]}")
         if len(self) and ("forehead" in rows) != bool(self._rows["forehead"]):
             raise ValueError("a track has a forehead in all of its frames or in none")
-        self._put(
-            frame_name(frame_index, self._meta),
-            encode_crop(crop, self._meta.image_format, self._meta.quality),
-        )
+        self._put(frame_name(frame_index, self._meta), self._encoded(crop))
         for name, row in rows.items():
             self._rows[name].append(row)
 

@@ -176,6 +176,59 @@ def find_people(video: Path, backend: str, with_68: bool, tell: Tell) -> SeenVid
     options = PrepareOptions(backend=backend, max_frames=0)
     info = probe_video(video, allow_damaged=True)
     finders = _finders(options, video, info.num_frames)
+    look = _look(video, info, finders, with_68, tell)
+    rules = LinkRules(start_score=options.start_score, keep_score=options.keep_score)
+    linked, roles, dropped = link_tracks(look.faces, look.cuts, rules)
+    dropped += uncovered_rows(map(bool, look.faces), linked)
+    count = readable_frames(
+        len(look.faces), range(info.num_frames), info.num_frames, look.decoder != info.decoder
+    )
+    return SeenVideo(
+        path=video,
+        info=info,
+        decoder=look.decoder,
+        num_frames=count,
+        times_s=frame_times(video, count),
+        tracks=tuple(
+            SeenTrack(number, role.person, role.rank, look.points.track(track))
+            for number, (track, role) in enumerate(zip(linked, roles, strict=True))
+        ),
+        cuts=tuple(look.cuts),
+        dropped=tuple(dropped),
+        reason=why_wrong(look.damage, bool(linked), look.best_score, options.start_score),
+        backend=finders[0].name,
+        backend_version=finders[0].version,
+        parameters=options.parameters(),
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What decoding a video once showed.
+
+    Attributes:
+        faces: Of each frame that was read.
+        points: Their points.
+        cuts: First frames of the shots after the first one.
+        decoder: Who reads the frames.
+        damage: Why no more could be read, or an empty string.
+    """
+
+    faces: list[list[_SeenFace]]
+    points: _Points
+    cuts: list[int]
+    decoder: str
+    damage: str
+
+    @property
+    def best_score(self) -> float:
+        """Of the surest face, 0 if there is none."""
+        return max((face.score for found in self.faces for face in found), default=0.0)
+
+
+def _look(
+    video: Path, info: VideoInfo, finders: Sequence[FaceBackend], with_68: bool, tell: Tell
+) -> _Look:
     points, cuts = _Points(with_68), CutFinder()
     faces: list[list[_SeenFace]] = []
     decoder, damage = info.decoder, info.damage
@@ -187,32 +240,7 @@ def find_people(video: Path, backend: str, with_68: bool, tell: Tell) -> SeenVid
         except DamagedVideoError as error:
             # Long videos are probed in samples, so that damage may show here only.
             decoder, damage = prefix_decoder(info.decoder), str(error)
-    rules = LinkRules(start_score=options.start_score, keep_score=options.keep_score)
-    linked, roles, dropped = link_tracks(faces, cuts.cuts(), rules)
-    dropped += uncovered_rows(map(bool, faces), linked)
-    best = max((face.score for found in faces for face in found), default=0.0)
-    count = readable_frames(
-        len(faces), range(info.num_frames), info.num_frames, decoder != info.decoder
-    )
-    return SeenVideo(
-        path=video,
-        info=info,
-        decoder=decoder,
-        num_frames=count,
-        times_s=frame_times(video, count),
-        tracks=tuple(
-            SeenTrack(number, role.person, role.rank, points.track(track))
-            for number, (track, role) in enumerate(zip(linked, roles, strict=True))
-        ),
-        cuts=tuple(cuts.cuts()),
-        dropped=tuple(dropped),
-        reason=why_wrong(
-            damage.removeprefix(f"{video}: "), bool(linked), best, options.start_score
-        ),
-        backend=finders[0].name,
-        backend_version=finders[0].version,
-        parameters=options.parameters(),
-    )
+    return _Look(faces, points, cuts.cuts(), decoder, damage.removeprefix(f"{video}: "))
 
 
 def _watched(frames: Iterable[NDArray[np.uint8]], cuts: CutFinder) -> Iterator[NDArray[np.uint8]]:

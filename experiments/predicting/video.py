@@ -116,14 +116,24 @@ def score_video(
         reason = str(error).removeprefix(f"{video}: ")
         raise DataError(f"{video} cannot be scored: {reason}") from error
     tallies = _score(seen, scorers, kinds, options, tell)
+    models = tuple(
+        ModelReport(
+            spec=scorer.spec,
+            settings=_settings(scorer.spec, kinds[scorer.spec.name], options),
+            tracks=tuple(tally.result() for tally in tallies[scorer.spec.name]),
+        )
+        for scorer in scorers
+    )
+    return _report(seen, models)
+
+
+def _report(seen: SeenVideo, models: tuple[ModelReport, ...]) -> VideoReport:
+    dropped = (DroppedFrames(r["first_frame"], r["last_frame"], r["reason"]) for r in seen.dropped)
+    finder = {"backend": seen.backend, "backend_version": seen.backend_version}
     return VideoReport(
         video=_facts(seen),
         times_s=seen.times_s,
-        settings={
-            **seen.parameters,
-            "backend": seen.backend,
-            "backend_version": seen.backend_version,
-        },
+        settings=seen.parameters | finder,
         reason=seen.reason,
         faces=tuple(
             FaceTimes(
@@ -136,18 +146,8 @@ def score_video(
             )
             for track in seen.tracks
         ),
-        models=tuple(
-            ModelReport(
-                spec=scorer.spec,
-                settings=_settings(scorer.spec, kinds[scorer.spec.name], options),
-                tracks=tuple(tally.result() for tally in tallies[scorer.spec.name]),
-            )
-            for scorer in scorers
-        ),
-        dropped=tuple(
-            DroppedFrames(row["first_frame"], row["last_frame"], row["reason"])
-            for row in seen.dropped
-        ),
+        models=models,
+        dropped=tuple(dropped),
     )
 
 
