@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +100,7 @@ def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLo
     )
     # Lightning passes on a setting that W&B no longer knows, and W&B warns the user of it.
     logger._wandb_init.pop("anonymous", None)
+    _forget_hooks_in_workers()
     if not offline:
         try:
             _ = logger.experiment
@@ -105,6 +108,14 @@ def _wandb(typed: Shorthand, folder: Path, stage: str, offline: bool) -> WandbLo
             rank_zero_info(f"W&B does not answer ({error}); this run is logged offline")
             return _wandb(typed, folder, stage, offline=True)
     return logger
+
+
+@cache
+def _forget_hooks_in_workers() -> None:
+    """Keep W&B from counting what loading processes import: it fails in what it did not start."""
+    from wandb.sdk.lib.import_hooks import unregister_all_post_import_hooks
+
+    os.register_at_fork(after_in_child=unregister_all_post_import_hooks)
 
 
 def _wandb_name(folder: Path) -> str:
