@@ -29,6 +29,7 @@ _MARGINS = (0.6, 0.5, 0.12, 0.3)
 REAL, FAKE, INK = _REAL, _FAKE, _INK
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of runs may hold dollars
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -154,7 +155,8 @@ def _svg(figure: Figure, prefix: str) -> str:
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", text)
-    text = re.sub(r"(?<=\d\.\d\d)\d+", "", text)  # hundredths of a point are enough
+    # Hundredths of a point are enough; what is between tags is text, and stays.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(?<=\d\.\d\d)\d+", "", tag[0]), text)
     for value, name in _NAMES.items():
         text = text.replace(value, f"var(--{name})")
     return text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +61,11 @@ def as_csv(matrix: Mapping[str, Mapping[str, float]]) -> str:
     Args:
         matrix: Of `cross_auc`.
     """
-    lines = [",".join(["reals", *matrix])]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["reals", *matrix])
     for name, row in matrix.items():
-        lines.append(",".join([name, *("" if v != v else repr(v) for v in row.values())]))
-    return "\n".join(lines) + "\n"
+        writer.writerow(
+            [name, *("" if math.isnan(value) else repr(value) for value in row.values())]
+        )
+    return text.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +23,7 @@ from experiments.comparing.plots import (
     learning_figure,
 )
 from experiments.comparing.results import FIGURES, SIGNIFICANT, by_method, hardest, seed_spread
-from experiments.comparing.thumbnails import pictures
+from experiments.comparing.thumbnails import link_to, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +168,4 @@ def _datasets(results: Sequence[SetResults]) -> set[str]:
 
 def _links(run: Run, path: Path) -> dict[str, str]:
     here = path.resolve().parent
-    return {
-        name: Path(os.path.relpath(ledger.with_suffix(".csv"), here)).as_posix()
-        for name, ledger in run.ledgers.items()
-    }
+    return {name: link_to(ledger.with_suffix(".csv"), here) for name, ledger in run.ledgers.items()}

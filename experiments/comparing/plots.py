@@ -107,14 +107,14 @@ def learning_figure(album: Album, runs: Sequence[Run], pens: Mapping[str, Pen]) 
     first: tuple[str, ...] = ("val/video_auc", "val/video_eer", "train/loss")
     wanted = [name for name in first if name in names]
     wanted += [n for n in names if n.startswith("train/") and n not in wanted and _is_loss(n)]
-    wanted = wanted[:_MAX_CURVES]
+    wanted = wanted[:_MAX_CURVES] if "step" in names else []
     if not wanted:
         return ""
     columns = min(3, len(wanted))
     with album.figure(-(-len(wanted) // columns), columns, (12 / columns, 2.5)) as sheet:
         for panel, name in zip(sheet.panels, wanted, strict=False):
             for run in runs:
-                if name in run.curves.columns:
+                if {name, "step"} <= set(run.curves.columns):
                     step, value = _by_step(run.curves, name)
                     marker = "." if len(step) < 40 else None
                     panel.plot(step, value, marker=marker, **pens[run.name].line)

@@ -12,6 +12,7 @@ import polars as pl
 from callbacks.ledger import LedgerError
 from experiments.evaluation.comparison import Comparison, compare
 from experiments.evaluation.figures import counted_videos, set_figures, unscored
+from experiments.evaluation.results import MAX_PARTS
 from lightning_modules.bootstrap import bootstrap_interval
 from lightning_modules.metrics import roc_auc
 
@@ -168,13 +169,15 @@ def by_method(results: Sequence[SetResults]) -> dict[tuple[str, str, int], dict[
         results: Of all sets.
 
     Returns:
-        Video AUC by run; by set, method and number of its fakes; of sets with several methods.
+        Video AUC by run; by set, method and number of its fakes; of sets with several methods, and
+        of those the `MAX_PARTS` largest.
     """
     found: dict[tuple[str, str, int], dict[str, float]] = {}
     for result in results:
         for run, cell in result.cells.items():
             videos = cell.evaluation.videos
-            methods = sorted(set(videos.filter(pl.col("label") == 1)["method"]))
+            fakes = videos.filter(pl.col("label") == 1)["method"].value_counts(sort=True)
+            methods = sorted(fakes["method"].head(MAX_PARTS))
             for method in methods if len(methods) > 1 else ():
                 wanted = (videos["method"] == method) | (videos["label"] == 0)
                 kept = counted_videos(cell.evaluation.select(wanted.to_numpy()))
@@ -198,17 +201,18 @@ def hardest(results: Sequence[SetResults], count: int = 8) -> list[Hard]:
     found = []
     for result in results:
         cells = result.cells
-        scored = [
-            c.evaluation.videos.drop_nulls("score").select("video_id", pl.col("score").alias(name))
-            for name, c in cells.items()
-        ]
+        # Columns of our own: a run may have the name of one of the table, or of a pattern.
+        columns = {run: f"score {place}" for place, run in enumerate(cells)}
         table = next(iter(cells.values())).evaluation.videos.drop("score")
-        for part in scored:
+        for run, cell in cells.items():
+            scored = cell.evaluation.videos.drop_nulls("score")
+            part = scored.select("video_id", pl.col("score").alias(columns[run]))
             table = table.join(part, on="video_id", how="inner")
-        error = (pl.mean_horizontal(*cells) - pl.col("label")).abs()
+        error = (pl.mean_horizontal(*columns.values()) - pl.col("label")).abs()
         worst = table.with_columns(error=error).filter(pl.col("error") > 0.5)
         for row in worst.sort("error", descending=True).head(count).to_dicts():
-            found.append(Hard(result.name, row, {n: row[n] for n in cells}, row["error"]))
+            scores = {run: row[column] for run, column in columns.items()}
+            found.append(Hard(result.name, row, scores, row["error"]))
     return found
 
 

@@ -82,8 +82,19 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     unique = list(dict.fromkeys(folder.resolve() for folder in folders))
     if not unique:
         raise UsageError('say which runs: RUNS="runs/a runs/b"')
-    counts = Counter(folder.name for folder in unique)
-    return [_run(f, f.name if counts[f.name] == 1 else f"{f.parent.name}/{f.name}") for f in unique]
+    return [_run(folder, name) for folder, name in zip(unique, _names(unique), strict=True)]
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Name folders by as many of their last parts as tell them apart."""
+    names = [folder.name for folder in folders]
+    for length in range(2, 1 + max(len(folder.parts) for folder in folders)):
+        counts = Counter(names)
+        names = [
+            name if counts[name] == 1 else "/".join(folder.parts[-length:])
+            for folder, name in zip(folders, names, strict=True)
+        ]
+    return names
 
 
 def _run(folder: Path, name: str) -> Run:
@@ -134,9 +145,17 @@ def _mapping(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _csv(path: Path) -> pl.DataFrame:
+    try:
+        # A run that is still training may be in the middle of its last line.
+        return pl.read_csv(path, infer_schema_length=None, truncate_ragged_lines=True, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UsageError(f"{path} is damaged ({str(error).splitlines()[0]})") from error
+
+
 def _curves(folder: Path) -> pl.DataFrame:
     """Read what was logged, of a resumed run one part after the other."""
     files = sorted(folder.glob("metrics*/metrics.csv"), key=lambda p: (len(p.parent.name), p))
-    parts = [pl.read_csv(file, infer_schema_length=None) for file in files if file.stat().st_size]
+    parts = [_csv(file) for file in files if file.stat().st_size]
     numbers = [part.cast(pl.Float64, strict=False) for part in parts]
     return pl.concat(numbers, how="diagonal") if numbers else pl.DataFrame()

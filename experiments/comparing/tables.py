@@ -115,7 +115,9 @@ def _interval(cell: Cell | None) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_ESCAPES.get(char, char) for char in text)
+    """Write a name so that LaTeX prints it; a first bracket would be an option of the last row."""
+    escaped = "".join(_ESCAPES.get(char, char) for char in _comment(text))
+    return f"{{{escaped}}}" if escaped.startswith(("[", "*")) else escaped
 
 
 def _comment(text: str) -> str:

@@ -6,6 +6,7 @@ import base64
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 from datamodules.errors import DataError
 from experiments.run_folder import EVALUATIONS
@@ -59,6 +60,19 @@ def pictures(
     return found
 
 
+def link_to(file: Path, folder: Path) -> str:
+    """Name a file for a link of a page.
+
+    Args:
+        file: Linked to.
+        folder: Where the page lies.
+
+    Returns:
+        A relative URL, whatever letters the path holds.
+    """
+    return quote(Path(os.path.relpath(file.resolve(), folder)).as_posix())
+
+
 def _roots(run: Run) -> Iterator[Path]:
     """Tell where the videos of a run may lie, its own tests and those of protocols."""
     data = run.config.get("data", {}).get("init_args", {})
@@ -90,8 +104,7 @@ def _from_store(
         if record and record.tracks and hard.video["sha256"] in ("", record.sha256):
             source = _face(store, record)
             if source:
-                link = os.path.relpath(root / record.tracks[0], page.parent)
-                yield key, Picture(source, Path(link).as_posix())
+                yield key, Picture(source, link_to(root / record.tracks[0], page.resolve().parent))
 
 
 def _face(store: PreparedStore, record: VideoRecord) -> str:
