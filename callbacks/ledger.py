@@ -187,7 +187,8 @@ def scan_ledger(path: Path) -> pl.LazyFrame:
         raise LedgerError(f"{path}: there is no such ledger; a run writes scores/<set>.parquet")
     try:
         version = pl.read_parquet_metadata(path).get(VERSION_KEY)
-        found = pl.read_parquet_schema(path)
+        rows = pl.scan_parquet(path, glob=False)  # brackets in a path are letters
+        found = rows.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise LedgerError(f"{path}: no Parquet file, or a damaged one ({_line(error)})") from error
     if version is None:
@@ -203,7 +204,7 @@ def scan_ledger(path: Path) -> pl.LazyFrame:
             f"{path}: column {wrong} is {found.get(wrong, 'missing')}, not {SCHEMA[wrong]}; "
             "evaluate the run again"
         )
-    return pl.scan_parquet(path)
+    return rows
 
 
 def read_ledger(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:

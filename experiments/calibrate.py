@@ -102,7 +102,10 @@ def _told(read: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value < 1:
         raise ValueError(f"takes a share from 0 to below 1, not '{text}'")
     return value
@@ -175,6 +178,7 @@ def _without_nan(found: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
 
 def _say(point: OperatingPoint, found: dict[str, dict[str, float]], path: Path) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"Calls at {point.criterion}, fitted on validation")
@@ -187,7 +191,7 @@ def _say(point: OperatingPoint, found: dict[str, dict[str, float]], path: Path) 
             else f"{row[key]:.4f}"
             for key in _COLUMNS
         ]  # fmt: skip
-        table.add_row(name, *cells)
+        table.add_row(escape(name), *cells)
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
     console.print(table)
     band = f"{point.abstain_low:.4f} to {point.abstain_high:.4f}"

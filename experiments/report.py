@@ -25,6 +25,9 @@ compared, each with each.
 """
 #: Runs on one set up to which each is compared with each [ours].
 _MAX_COMPARED = 6
+_TOO_MANY = f"the first {_MAX_COMPARED} are compared; make compare holds all against one"
+#: Fewest bootstrap draws that have a 2.5 and a 97.5 % quantile [ours].
+_MIN_DRAWN = 40
 _ABOUT = """\
 Fake is positive. Scores are pooled from clips to videos by {rule}; accuracy is at threshold
 {threshold:g}; a video without a score is {policy}. Intervals hold 95 % of the bootstrap draws of
@@ -65,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("reports"), metavar="FOLDER", help="(reports)"
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="a score that reaches it is called fake (0.5)"
+        "--threshold", type=_share, default=0.5, help="a score that reaches it is called fake (0.5)"
     )
     parser.add_argument(
         "--no-face", choices=POLICIES, default="excluded", help="videos without a score (excluded)"
@@ -74,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rule", type=_rule, help="clips to a video: mean, max or top_<k> (the method's own)"
     )
     parser.add_argument(
-        "--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (2000)"
+        "--resamples", type=_count, default=2000, metavar="N", help="of the bootstrap (2000)"
     )
     return parser
 
@@ -88,6 +91,23 @@ def _rule(text: str) -> object:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"scores are from 0 to 1, not '{text}'")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < _MIN_DRAWN:
+        raise argparse.ArgumentTypeError(f"at least {_MIN_DRAWN} make an interval, not {text}")
+    return value
+
+
 def _report(arguments: argparse.Namespace) -> int:
     from callbacks.provenance import write_whole
     from experiments.evaluation.cautions import cautions
@@ -96,7 +116,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from experiments.evaluation.tables import csv_text
 
     options = ReportOptions(
-        arguments.threshold, arguments.no_face, arguments.rule, max(1, arguments.resamples)
+        arguments.threshold, arguments.no_face, arguments.rule, arguments.resamples
     )
     evaluations = read_evaluations(arguments.ledgers)
     rows = [row for evaluation in evaluations for row in result_rows(evaluation, options)]
@@ -122,6 +142,8 @@ def _differences(evaluations: list[Evaluation], options: ReportOptions) -> list[
         sets.setdefault(evaluation.facts["set"], []).append(evaluation)
     rows: list[Row] = []
     for name, members in sets.items():
+        if len(members) > _MAX_COMPARED:
+            rows.append({"pair": f"{len(members)} runs", "set": name, "reason": _TOO_MANY})
         for one, two in combinations(members[:_MAX_COMPARED], 2):
             pair = {"pair": f"{one.facts['run']} - {two.facts['run']}", "set": name}
             try:
@@ -153,7 +175,7 @@ def _text(
     rows: list[Row], seeds: list[Row], gaps: list[Row], warnings: list[str], options: ReportOptions
 ) -> str:
     from experiments.evaluation.figures import NUM_BINS
-    from experiments.evaluation.tables import markdown
+    from experiments.evaluation.tables import markdown, quoted
 
     about = _ABOUT.format(
         rule=options.rule or "each method's own rule",
@@ -166,7 +188,9 @@ def _text(
         parts.append(f"## {title}\n\n{markdown(table)}\n")
     lines = _remarks(rows, warnings)
     if lines:
-        parts.append("## To be kept in mind\n\n" + "\n".join(f"- {line}" for line in lines) + "\n")
+        parts.append(
+            "## To be kept in mind\n\n" + "\n".join(f"- {quoted(line)}" for line in lines) + "\n"
+        )
     return "\n".join(parts)
 
 
@@ -179,7 +203,7 @@ def _remarks(rows: list[Row], warnings: list[str]) -> list[str]:
             lines.append(f"{name}: {row['reason']}")
         if row["part"] == "all" and row["unscored"]:
             lines.append(f"{name}: videos without a score: {row['unscored']}")
-    return lines + warnings
+    return [" ".join(line.split()) for line in lines + warnings]
 
 
 def _show(rows: list[Row], seeds: list[Row], gaps: list[Row], warnings: list[str]) -> None:

@@ -6,6 +6,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
+
+from experiments.evaluation.results import MAX_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,6 +60,7 @@ def _of_one(evaluation: Evaluation) -> Iterator[str]:
     not_finite = int((videos["status"] == "not_finite").sum())
     if not_finite:
         yield f"{not_finite} videos have a score that is no number: training diverged"
+    yield from _methods(videos)
     groups = len(np.unique(evaluation.group[~lost]))
     if groups < _FEW_GROUPS:
         yield f"{groups} identity groups only: the interval is narrower than it should be"
@@ -66,3 +70,9 @@ def _of_one(evaluation: Evaluation) -> Iterator[str]:
         yield "made by code with changes that no commit has"
     if not facts["checkpoint"]:
         yield "made without a checkpoint on disk: nobody can evaluate it again"
+
+
+def _methods(videos: pl.DataFrame) -> Iterator[str]:
+    count = videos.filter(pl.col("label") == 1)["method"].n_unique()
+    if count > MAX_PARTS:
+        yield f"{count} methods; the {MAX_PARTS} of most videos have figures of their own"

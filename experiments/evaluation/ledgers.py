@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
 
+#: What tells evaluations apart: sets of one name may be of different videos.
+_KEYS = (*EVALUATION_KEYS, "manifest")
 #: Columns that hold one value in an evaluation, the keys first.
 FACTS = (*EVALUATION_KEYS, "seed", "config", "code", "manifest", "pooling")
 #: Columns of a video.
@@ -110,18 +112,22 @@ def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
         paths: Parquet files.
 
     Returns:
-        One evaluation for each checkpoint and set, in the order of their first appearance.
+        One evaluation for each checkpoint, set and list of videos, in the order of their first
+        appearance.
 
     Raises:
-        LedgerError: If a file is none or damaged, if clips of one video carry both labels, or if
-            files of one checkpoint and set contradict each other.
+        LedgerError: If a file is none or damaged, if a video has no label, or one that is neither 0
+            nor 1, or no group, if clips of one video carry both labels, or if files of one
+            checkpoint and set contradict each other.
     """
     parts: dict[tuple[Any, ...], list[_Part]] = {}
     for path in dict.fromkeys(paths):
+        empty = True
         for facts in _facts_of(path):
-            key = tuple(facts[name] for name in EVALUATION_KEYS)
+            key = tuple(facts[name] for name in _KEYS)
             parts.setdefault(key, []).append(_Part(path, facts))
-        if not parts:
+            empty = False
+        if empty:
             raise LedgerError(f"{path}: a ledger without a row; evaluate the run again")
     return [_evaluation(found) for found in parts.values()]
 
@@ -137,8 +143,8 @@ class _Part:
         """Read one column, so that no more than one is in memory as text."""
         if not self.facts["is_shared"]:
             return read_ledger(self.path, [name])[name]
-        rows = read_ledger(self.path, [*EVALUATION_KEYS, name])
-        return rows.filter(*(pl.col(key) == self.facts[key] for key in EVALUATION_KEYS))[name]
+        rows = read_ledger(self.path, list(dict.fromkeys([*_KEYS, name])))
+        return rows.filter(*(pl.col(key) == self.facts[key] for key in _KEYS))[name]
 
 
 def _floats(column: pl.Series) -> Floats:
@@ -148,8 +154,8 @@ def _floats(column: pl.Series) -> Floats:
 
 def _facts_of(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = scan_ledger(path).group_by(EVALUATION_KEYS, maintain_order=True)
-        others = [name for name in FACTS if name not in EVALUATION_KEYS]
+        rows = scan_ledger(path).group_by(_KEYS, maintain_order=True)
+        others = [name for name in FACTS if name not in _KEYS]
         found = rows.agg(pl.col(others).first()).collect(engine="streaming").to_dicts()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise LedgerError(f"{path}: a damaged ledger ({error})") from error
@@ -170,6 +176,8 @@ def _evaluation(parts: Sequence[_Part]) -> Evaluation:
     label = _column(parts, "label").to_numpy()[rows]
     _check_labels(label, start, number, rows, parts)
     videos = pl.DataFrame([_column(parts, c).gather(rows[start]) for c in VIDEO_COLUMNS])
+    if videos["group"].null_count() or videos["video_id"].null_count():
+        raise LedgerError(f"{parts[0].path}: a video has no name or group; evaluate the run again")
     has_clip = clip[start] >= 0
     bad = np.bincount(number, weights=~np.isfinite(logit), minlength=len(start)) > 0
     scored = has_clip & ~bad
@@ -233,6 +241,12 @@ def _fresh_rows(video: Ints, clip: Ints, logit: Floats, parts: Sequence[_Part]) 
 def _check_labels(
     label: NDArray[np.int8], start: Ints, number: Ints, rows: Ints, parts: Sequence[_Part]
 ) -> None:
+    unknown = np.flatnonzero((label != 0) & (label != 1))
+    if len(unknown):
+        name = _column(parts, "video_id")[int(rows[unknown[0]])]
+        raise LedgerError(
+            f"{parts[0].path}: the label of {name} is neither 0 nor 1; evaluate the run again"
+        )
     wrong = np.flatnonzero(label != label[start][number])
     if len(wrong):
         name = _column(parts, "video_id")[int(rows[wrong[0]])]

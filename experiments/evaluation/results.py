@@ -39,6 +39,8 @@ PAIRS = "same-footage pairs"
 #: of a million videos is narrow, and 200 draws tell its ends well enough.
 _MAX_DRAWN = 100_000_000
 _MIN_RESAMPLES = 200
+#: Most methods, data sets or compressions that get a row each, those of most videos [ours].
+MAX_PARTS = 100
 #: Figures that are averaged over the runs of a group.
 SEED_FIGURES = ("video_auc", "video_eer", "video_ap", "clip_auc", "frame_auc")
 
@@ -87,7 +89,7 @@ def result_rows(evaluation: Evaluation, options: ReportOptions) -> list[Row]:
 
 
 def seed_rows(rows: Sequence[Row]) -> list[Row]:
-    """Average the runs of each experiment on each set and part.
+    """Average the runs of each experiment on each set and part, of each run its first row.
 
     Args:
         rows: Of `result_rows`.
@@ -96,11 +98,14 @@ def seed_rows(rows: Sequence[Row]) -> list[Row]:
         experiment, set, part, `num_runs`, and for `SEED_FIGURES` `<figure>_mean` and `<figure>_sd`
         (of a sample; NaN for one run).
     """
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    # Of one run one row: two of its checkpoints are no two seeds.
+    groups: dict[tuple[str, ...], dict[tuple[str, int | None], Row]] = {}
     for row in rows:
-        groups.setdefault((row["experiment"], row["set"], row["part"]), []).append(row)
+        key = tuple(row[name] for name in ("experiment", "set", "part", "manifest"))
+        groups.setdefault(key, {}).setdefault((row["run"], row["seed"]), row)
     found = []
-    for (experiment, name, part), members in groups.items():
+    for (experiment, name, part, _), of_runs in groups.items():
+        members = list(of_runs.values())
         averaged: Row = {"experiment": experiment, "set": name, "part": part}
         averaged["num_runs"] = len(members)
         for figure in SEED_FIGURES:
@@ -117,16 +122,22 @@ def _parts(evaluation: Evaluation) -> Iterator[tuple[str, Bools]]:
     real = videos["label"].to_numpy() == 0
     yield WHOLE, np.ones(len(real), dtype=bool)
     for column in ("dataset", "compression"):
-        values = sorted(set(videos[column].unique()))
+        values = _largest(videos[column])
         for value in values if len(values) > 1 else []:
             yield f"{column} {value or 'unknown'}", (videos[column] == value).to_numpy()
-    methods = sorted(set(videos.filter(pl.col("label") == 1)["method"].unique()))
+    methods = _largest(videos.filter(pl.col("label") == 1)["method"])
     for method in methods if len(methods) > 1 else []:
         fake = (videos["method"] == method).to_numpy() & ~real
         yield f"method {method or 'unknown'}", real | fake
     pairs = same_footage(evaluation)
     if pairs.any() and pairs.sum() < videos["score"].count():
         yield PAIRS, pairs
+
+
+def _largest(column: pl.Series) -> list[str]:
+    """Return the most frequent values in alphabetical order."""
+    counts = column.value_counts(sort=True, name="count").head(MAX_PARTS)
+    return sorted(counts[column.name])
 
 
 def _measured(evaluation: Evaluation, options: ReportOptions, whole: bool) -> Row:

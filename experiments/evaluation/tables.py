@@ -74,9 +74,18 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
     Args:
         table: Of `cells`.
     """
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    head, *body = [[quoted(cell) for cell in row] for row in table]
     lines = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def quoted(text: str) -> str:
+    """Keep Markdown, and HTML in it, from acting on what names hold.
+
+    Args:
+        text: A cell or a line.
+    """
+    return text.replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
 
 
 def screen(table: Sequence[Sequence[str]], title: str) -> Table:
@@ -86,6 +95,7 @@ def screen(table: Sequence[Sequence[str]], title: str) -> Table:
         table: Of `cells`.
         title: Above it.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     head, *body = table
@@ -94,7 +104,7 @@ def screen(table: Sequence[Sequence[str]], title: str) -> Table:
         is_text = heading in ("run", "set", "part", "experiment", "runs", "note")
         shown.add_column(heading, justify="left" if is_text else "right")
     for row in body:
-        shown.add_row(*row)
+        shown.add_row(*map(escape, row))  # brackets of a name are letters
     return shown
 
 
@@ -120,7 +130,7 @@ def _text(row: Mapping[str, Any], name: str) -> str:
         return "-" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
     value = row.get(name, "")
     if not isinstance(value, float):
-        return str(value)
+        return " ".join(str(value).split())
     if math.isnan(value):
         return "-"
     return f"{value:.0f}" if name.startswith("num_") else f"{value:.4f}"

@@ -13,9 +13,16 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.reporting import write_generated
+from experiments.evaluation.cautions import cautions
 from experiments.evaluation.deepfakebench import deepfakebench_video_auc
 from experiments.evaluation.ledgers import Evaluation, read_evaluations
-from experiments.evaluation.results import WHOLE, ReportOptions, result_rows, seed_rows
+from experiments.evaluation.results import (
+    MAX_PARTS,
+    WHOLE,
+    ReportOptions,
+    result_rows,
+    seed_rows,
+)
 from experiments.report import main
 from lightning_modules.bootstrap import bootstrap_interval
 from lightning_modules.metrics import roc_auc
@@ -92,6 +99,40 @@ def test_runs_of_one_experiment_are_averaged(tmp_path: Path) -> None:
     assert whole["video_auc_mean"] == pytest.approx(np.mean(areas))
     assert whole["video_auc_sd"] == pytest.approx(np.std(areas, ddof=1))
     assert math.isnan(seed_rows(rows[:4])[0]["video_auc_sd"])
+    # Another checkpoint of a run is no seed, and other videos are not averaged with these.
+    again = [{**row, "checkpoint": "last", "video_auc": 0.0} for row in rows if row["seed"] == 1]
+    assert seed_rows([*rows, *again])[0] == whole
+    elsewhere = [{**row, "manifest": "another"} for row in rows]
+    assert [r for r in seed_rows([*rows, *elsewhere]) if r["part"] == WHOLE] == [whole, whole]
+
+
+def test_what_names_hold_is_shown_and_not_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "1.parquet", "a|b\n<script>[/red]", 1)
+    assert main([str(tmp_path / "1.parquet"), "--out", str(tmp_path), "--resamples", "40"]) == 0
+    assert "a|b <script>[/red]" in capsys.readouterr().out
+    text = (tmp_path / "report.md").read_text()
+    assert "| a\\|b &lt;script&gt;[/red] | " in text
+    assert "<script>" not in text
+
+
+def test_only_the_largest_of_many_methods_have_rows(tmp_path: Path) -> None:
+    records = [toy_record(f"v/{k}", 0) for k in range(5)]
+    records += [toy_record(f"w/{k}", 1, method=f"m{min(k, 200)}") for k in range(205)]
+    path = write_toy(tmp_path / "1.parquet", records, [[0.5]] * len(records))
+    (found,) = read_evaluations([path])
+    rows = result_rows(found, ReportOptions(num_resamples=1))
+    parts = [row["part"] for row in rows if row["part"].startswith("method ")]
+    assert len(parts) == MAX_PARTS
+    assert "method m200" in parts
+    assert any("201 methods; the 100 of most videos" in line for line in cautions([found]))
+
+
+def test_more_runs_than_are_compared_are_said(tmp_path: Path) -> None:
+    paths = [str(write_run(tmp_path / f"{k}.parquet", f"r{k}", k)) for k in range(7)]
+    assert main([*paths, "--out", str(tmp_path), "--resamples", "40"]) == 0
+    assert "the first 6 are compared" in (tmp_path / "report.md").read_text()
 
 
 def test_the_program_writes_tables_and_warns(
@@ -125,6 +166,9 @@ def test_the_program_writes_tables_and_warns(
         ([], "the following arguments are required"),
         (["a.parquet", "--rule", "median"], "no rule of pooling"),
         (["a.parquet", "--no-face", "half"], "invalid choice"),
+        (["a.parquet", "--threshold", "nan"], "scores are from 0 to 1"),
+        (["a.parquet", "--threshold", "half"], "scores are from 0 to 1"),
+        (["a.parquet", "--resamples", "0"], "at least 40 make an interval"),
     ],
 )
 def test_a_mistake_is_one_line(

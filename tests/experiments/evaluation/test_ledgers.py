@@ -71,6 +71,43 @@ def test_runs_and_sets_stay_apart_in_one_file(tmp_path: Path) -> None:
     assert len(read_evaluations([tmp_path / "a.parquet", tmp_path / "b.parquet"])) == 3
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_sets_of_one_name_and_other_videos_stay_apart(tmp_path: Path, shared: bool) -> None:
+    others = [replace(record, video_id=f"x{record.video_id}") for record in RECORDS]
+    frames = [toy_frame(RECORDS, LOGITS), toy_frame(others, LOGITS, manifest="another")]
+    paths = [tmp_path / f"{place}.parquet" for place in range(2)]
+    if shared:
+        write_ledger(paths[0], pl.concat(frames))
+    else:
+        for path, frame in zip(paths, frames, strict=True):
+            write_ledger(path, frame)
+    one, two = read_evaluations(paths[: 2 - shared])
+    assert one.videos.height == two.videos.height == len(RECORDS)
+    assert set(one.videos["video_id"]).isdisjoint(two.videos["video_id"])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("label", 2, "neither 0 nor 1"), ("label", None, "neither 0 nor 1"),
+     ("group", None, "no name or group"), ("video_id", None, "no name or group")],
+)  # fmt: skip
+def test_a_video_without_name_label_or_group_is_refused(
+    tmp_path: Path, column: str, value: int | None, message: str
+) -> None:
+    frame = toy_frame(RECORDS[:1], LOGITS[:1])
+    dtype = frame.schema[column]
+    write_ledger(tmp_path / "a.parquet", frame.with_columns(pl.lit(value, dtype).alias(column)))
+    with pytest.raises(LedgerError, match=message):
+        read_evaluations([tmp_path / "a.parquet"])
+
+
+def test_an_empty_file_among_others_is_refused(tmp_path: Path) -> None:
+    one = write_toy(tmp_path / "a.parquet", RECORDS, LOGITS)
+    empty = write_toy(tmp_path / "[b]*.parquet", [], [])
+    with pytest.raises(LedgerError, match="without a row"):
+        read_evaluations([one, empty])
+
+
 def test_contradictions_are_refused(tmp_path: Path) -> None:
     one = write_toy(tmp_path / "a.parquet", RECORDS[:2], [[0.0], [1.0]])
     two = write_toy(tmp_path / "b.parquet", RECORDS[:2], [[0.0], [1.5]])
