@@ -70,7 +70,7 @@ calibrate: $(STAMP) ## fit threshold and calibration on validation: RUN=runs/<ru
 	@$(PY) -m experiments.calibrate --run $(call q,RUN) $(ARGS)
 
 compare: $(STAMP) ## put runs side by side, one page and tables: RUNS="runs/a runs/b" [OUT=reports/<name>] [ARGS="--store <prepared>"]
-	@test -n "$(RUNS)" || { echo 'Usage: make compare RUNS="runs/a runs/b" [OUT=reports/<name>]'; exit 2; }
+	@test -n $(call q,RUNS) || { echo 'Usage: make compare RUNS="runs/a runs/b" [OUT=reports/<name>]'; exit 2; }
 	@$(PY) -m experiments.compare $(RUNS) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
 
 predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]

@@ -82,8 +82,9 @@ def _split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
             now = rest
             rest.append(word)
         else:
-            # An empty variable of make, or several names in one word.
-            now += [word] if now is rest else word.split()
+            # An empty variable of make, or several names in one word, unless it is one path.
+            one = now is rest or Path(word.partition("=")[2] or word).exists()
+            now += [word] if one and word else word.split()
     return given, rest
 
 

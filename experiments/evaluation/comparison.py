@@ -37,7 +37,8 @@ class Comparison(NamedTuple):
 
     Attributes:
         difference: First less second.
-        low: Lower bound of its 95 % interval, from the paired bootstrap of identity groups.
+        low: Lower bound of its 95 % interval, from the paired bootstrap of identity groups, widened
+            for their number.
         high: Upper bound.
         p_bootstrap: Two-sided, from the same resamples; not below 1 / (resamples + 1).
         p_delong: Two-sided, by DeLong's test, which takes all videos as independent.
@@ -82,30 +83,50 @@ def compare(
         return Comparison(nan, nan, nan, nan, nan, *counts, "a class has no video scored by both")
     areas = resampled_aucs(label, scores, group, num_resamples=num_resamples, seed=seed)
     gaps = areas[0] - areas[1]
-    low, high = interval(gaps)
+    num_groups = both["group"].n_unique()
+    low, high = interval(gaps, _expanded(0.95, num_groups))
     exact = delong(label, np.stack(scores))
     return Comparison(
         float(exact.auc[0] - exact.auc[1]),
-        *(low, high, two_sided(gaps), delong_p(exact)),
+        *(low, high, two_sided(gaps, num_groups), delong_p(exact)),
         *counts,
         "" if len(gaps) else "one identity group only: no interval",
     )
 
 
-def two_sided(gaps: Floats) -> float:
+def two_sided(gaps: Floats, num_groups: int) -> float:
     """Return how often resampled differences lie beyond zero, on the rarer side, doubled.
+
+    Draws of few groups spread too little: of 12 groups and two equal runs 10 % of the plain shares
+    are below 0.05. The share's normal quantile is therefore taken as one of Student's distribution
+    (expanded percentiles: Hesterberg 2015, The American Statistician 69, section 4).
 
     Args:
         gaps: Shape (R,), float64; those that are not finite are left out.
+        num_groups: Groups that were drawn, at least 2.
 
     Returns:
         In (0, 1], with one added above and below so that it is never 0; NaN of nothing.
     """
+    from scipy.stats import norm, t
+
     known = gaps[np.isfinite(gaps)]
     if not len(known):
         return math.nan
     rarer = min(int((known <= 0).sum()), int((known >= 0).sum()))
-    return min(1.0, 2 * (rarer + 1) / (len(known) + 1))
+    share = min(1.0, 2 * (rarer + 1) / (len(known) + 1))
+    shrunk = norm.isf(share / 2) * math.sqrt((num_groups - 1) / num_groups)
+    return float(2 * t.sf(shrunk, num_groups - 1))
+
+
+def _expanded(confidence: float, num_groups: int) -> float:
+    """Return the share of the draws that an interval of that confidence must hold."""
+    from scipy.stats import norm, t
+
+    if num_groups < 2:
+        return confidence
+    bound = t.isf((1 - confidence) / 2, num_groups - 1) * math.sqrt(num_groups / (num_groups - 1))
+    return float(1 - 2 * norm.sf(bound))
 
 
 def delong(label: Ints, scores: Floats) -> DeLong:

@@ -13,7 +13,7 @@ from datamodules.store.prepared import MANIFEST_NAME, PreparedStore
 from experiments.comparing.matrix import as_csv, cross_auc
 from experiments.comparing.runs import read_runs
 from experiments.errors import UsageError
-from experiments.evaluate import main
+from experiments.evaluate import _split, main
 from experiments.evaluation.ledgers import read_evaluations
 from experiments.protocols.running import Job
 from experiments.protocols.schema import (
@@ -170,6 +170,17 @@ def test_its_own_test_videos_are_the_protocol_within(
     assert set(found.videos["split"]) == {"test"}
     (job.folder / "done.json").write_text("{}")
     assert not job.is_done()
+
+
+def test_paths_with_spaces_stay_whole(tmp_path: Path) -> None:
+    run, store = tmp_path / "my run", tmp_path / "my store"
+    run.mkdir()
+    store.mkdir()
+    given, rest = _split(
+        ["--run", str(run), "a b", "", "--stores", f"x={store}", str(store), *QUIET]
+    )
+    assert given == {"--run": [str(run), "a", "b"], "--stores": [f"x={store}", str(store)]}
+    assert rest == [*QUIET]
 
 
 def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
 
 from callbacks.ledger import LedgerError
@@ -70,7 +71,34 @@ def test_delong_p_of_a_known_normal_difference() -> None:
     [([0.1] * 99, 0.02), ([-0.1] * 99, 0.02), ([0.0] * 9, 1.0), ([0.1, -0.1, np.nan], 1.0)],
 )
 def test_two_sided_counts_the_rarer_side(gaps: list[float], p: float) -> None:
-    assert two_sided(np.array(gaps)) == pytest.approx(p)
+    assert two_sided(np.array(gaps), 10**9) == pytest.approx(p)
+    assert p <= two_sided(np.array(gaps), 8) <= 1
+    assert p == 1 or two_sided(np.array(gaps), 8) > 1.5 * p
+
+
+def test_equal_runs_are_told_apart_in_5_of_100(tmp_path: Path) -> None:
+    # 8 people with a real and four fakes each; two runs of the same skill.
+    label, group = np.tile([0, 1, 1, 1, 1], 8), np.repeat(np.arange(8), 5)
+    records = [
+        toy_record(f"v/{i}", int(k), group_ids=(f"p{group[i]}",)) for i, k in enumerate(label)
+    ]
+    path = write_toy(tmp_path / "l.parquet", records, [[0.0]] * len(label))
+    (blank,) = read_evaluations([path])
+    generator = np.random.default_rng(0)
+    wrong = outside = 0
+    for seed in range(400):
+        common = generator.normal(size=len(label)) * 0.7 + 1.2 * label
+        pair = [
+            replace(blank, videos=blank.videos.with_columns(
+                score=pl.Series(common + generator.normal(size=len(label)) * 0.7)
+            ))
+            for _ in range(2)
+        ]  # fmt: skip
+        found = compare(*pair, num_resamples=200, seed=seed)
+        wrong += found.p_bootstrap < 0.05
+        outside += not found.low <= 0 <= found.high
+    assert 0.02 < wrong / 400 < 0.075
+    assert 0.02 < outside / 400 < 0.075
 
 
 def written(path: Path, label: Ints, score: Floats, run: str, lacking: int | None = None) -> Path:
