@@ -1,0 +1,107 @@
+"""The server as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from experiments.serving.access import Rates
+from experiments.serving.addresses import FetchError
+from experiments.serving.errors import STATUS_OF
+from experiments.serving.gate import Gate
+from experiments.serving.routes import router
+from experiments.serving.uploads import RequestError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from experiments.serving.engine import Engine
+
+#: The page at `/`.
+PAGE = Path(__file__).with_name("page")
+_ABOUT = (
+    "Scores faces in videos: real or forged. A score is evidence, not proof; every report says "
+    "what it cannot tell. Errors are {\"error\": {\"code\", \"message\"}}."
+)
+
+
+def create_app(engine: Engine) -> FastAPI:
+    """Make the application.
+
+    Args:
+        engine: What it serves; loaded when the application starts, ended when it ends.
+
+    Raises:
+        UsageError: A rate is none.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.uploads = asyncio.Semaphore(engine.settings.uploads)
+        engine.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(engine.stop, engine.settings.drain_s)
+
+    # no pages of documentation: theirs come from other servers
+    app = FastAPI(
+        title="face-forgery-suite",
+        version="1",
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.engine = engine
+    app.state.rates = Rates(engine.settings)
+    app.include_router(router)
+    _handle_errors(app)
+    if (PAGE / "index.html").is_file():
+        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    settings = engine.settings
+    app.add_middleware(
+        Gate,
+        metrics=engine.metrics,
+        hosts=settings.allowed_hosts,
+        on_loopback=settings.on_loopback,
+    )
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Give every error the one form."""
+
+    @app.exception_handler(RequestError)
+    async def refused(_: Request, error: RequestError) -> JSONResponse:
+        return _problem(error.status, error.code, str(error), error.headers)
+
+    @app.exception_handler(FetchError)
+    async def refused_url(_: Request, error: FetchError) -> JSONResponse:
+        return _problem(STATUS_OF.get(error.code, 422), error.code, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _problem(422, "invalid", f"{where}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def other(_: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        return _problem(error.status_code, "http", str(error.detail), headers)
+
+
+def _problem(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)

@@ -1,0 +1,119 @@
+"""The model, its batchers, the jobs and their workers: what lives as long as the server does."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.errors import UsageError
+from experiments.serving.batching import Batcher
+from experiments.serving.confined import warm_up
+from experiments.serving.jobs import JobStore
+from experiments.serving.keys import KeyFile
+from experiments.serving.logs import log
+from experiments.serving.metrics import Metrics
+from experiments.serving.workers import Workers
+
+if TYPE_CHECKING:
+    from experiments.predicting.scorer import ClipScorer
+    from experiments.serving.child import Task
+    from experiments.serving.settings import Settings
+
+
+class Engine:
+    """What answers requests once it is loaded.
+
+    Args:
+        settings: Of the server.
+        load: Loads the networks; it is called once, in a thread of its own.
+        task: What a child does with a video.
+        readable: Files and folders that the task needs beside the project's own.
+        failed: Called with the error if loading fails.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Sequence[ClipScorer]],
+        task: Task,
+        readable: Sequence[Path] = (),
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.settings = settings
+        self.metrics = Metrics()
+        self.keys = KeyFile(settings.state_dir / "keys.json")
+        self.store = JobStore(settings.state_dir / "jobs.sqlite", settings.queue, settings.ttl_s)
+        self._load = load
+        self._task = task
+        self._readable = tuple(readable)
+        self._failed = failed
+        self._workers: Workers | None = None
+        self._batchers: list[Batcher] = []
+        self.metrics.queued.set_function(lambda: self.store.count("queued"))
+        self.metrics.running.set_function(lambda: self._workers.active if self._workers else 0)
+        self.metrics.loaded.set_function(lambda: float(self.loaded))
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is there."""
+        return self._workers is not None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether new jobs are taken."""
+        return self._workers is not None and not self._workers.draining
+
+    @property
+    def workers(self) -> Workers:
+        """What works on jobs.
+
+        Raises:
+            RuntimeError: The model is not loaded.
+        """
+        if self._workers is None:
+            raise RuntimeError("the model is not loaded")
+        return self._workers
+
+    def has_disk(self) -> bool:
+        """Tell whether there is room for another video."""
+        free = shutil.disk_usage(self.settings.state_dir).free
+        return free >= self.settings.min_free_mb * 2**20
+
+    def start(self) -> None:
+        """Load the model in the background."""
+        threading.Thread(target=self._start, daemon=True, name="load").start()
+
+    def _start(self) -> None:
+        try:
+            warm_up()
+            wait_s = self.settings.batch_wait_ms / 1e3
+            observe = self.metrics.batch_scored
+            networks = [Batcher(s, wait_s, observe=observe) for s in self._load()]
+            store, task, metrics = self.store, self._task, self.metrics
+            workers = Workers(self.settings, store, networks, task, metrics, self._readable)
+            self._check(workers.probe())
+            workers.start()
+        except Exception as error:  # told to whoever runs the server
+            self._failed(error)
+            return
+        self._batchers, self._workers = networks, workers
+        log("ready", models=[n.spec.method for n in networks], confined_by=workers.layers)
+
+    def _check(self, layers: Sequence[str]) -> None:
+        """Refuse to serve without walls, unless that is wanted."""
+        if "no_network" not in layers and not self.settings.unconfined:
+            raise UsageError(
+                "this system cannot keep the decoder off the network (it lacks libseccomp or a "
+                "kernel with filters): install libseccomp2, or say --unconfined"
+            )
+
+    def stop(self, patience_s: float) -> None:
+        """End everything, running jobs after a while."""
+        if self._workers is not None:
+            self._workers.stop(patience_s)
+        for batcher in self._batchers:
+            batcher.close()
