@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 EXP ?= ftcn_tt
 ARGS ?=
 
-.PHONY: help install data export preview check-data data-card weights train evaluate compare report calibrate predict robustness confounds certify benchmark test test-slow lint format types check clean
+.PHONY: help install data export preview check-data data-card weights train evaluate compare report calibrate predict serve robustness confounds certify benchmark test test-slow lint format types check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -76,6 +76,10 @@ compare: $(STAMP) ## put runs side by side, one page and tables: RUNS="runs/a ru
 predict: $(STAMP) ## score a video: VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]
 	@test -n $(call q,VIDEO) -a -n $(call q,RUN) || { echo "Usage: make predict VIDEO=x.mp4 RUN=runs/<run> [OUT=<folder>]"; exit 2; }
 	@$(PY) -m experiments.predict --video $(call q,VIDEO) --run $(call q,RUN) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
+
+serve: $(STAMP) ## score videos over HTTP: RUN=runs/<run> [PORT=8000] [ARGS="--host 0.0.0.0 --workers 2"]: docs/serve.md
+	@test -n $(call q,RUN) || { echo "Usage: make serve RUN=runs/<run> [PORT=8000]"; exit 2; }
+	@exec $(PY) -m experiments.serve --run $(call q,RUN) $(if $(PORT),--port $(PORT)) $(ARGS)
 
 robustness: $(STAMP) ## AUC against severity: RUN=runs/<run> ROOT=<raw videos> OUT=<folder> [ARGS="--perturbations all"]
 	@test -n $(call q,RUN) -a -n $(call q,ROOT) -a -n $(call q,OUT) || { echo "Usage: make robustness RUN=runs/<run> ROOT=<raw videos> OUT=<folder>"; exit 2; }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("page")
 _ABOUT = (
     "Scores faces in videos: real or forged. A score is evidence, not proof; every report says "
-    "what it cannot tell. Errors are {\"error\": {\"code\", \"message\"}}."
+    'what it cannot tell. Errors are {"error": {"code", "message"}}.'
 )
 
 

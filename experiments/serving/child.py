@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -45,10 +46,10 @@ class Order:
         task: Scores the video; a function at the top of a module.
         video: The file.
         folder: Where the results go, an empty folder.
+        scratch: Where libraries may put temporary files.
         specs: Of the networks of the parent.
         explains: Whether each of them can explain.
         options: For the task.
-        readable: Files and folders that the task needs beside the project's own.
         video_limits: What the video may be.
         limits: What the child may use.
     """
@@ -56,10 +57,10 @@ class Order:
     task: Task
     video: Path
     folder: Path
+    scratch: Path
     specs: tuple[ClipSpec, ...]
     explains: tuple[bool, ...]
     options: dict[str, Any] = field(default_factory=dict)
-    readable: tuple[Path, ...] = ()
     video_limits: VideoLimits = field(default_factory=VideoLimits)
     limits: ProcessLimits = field(default_factory=ProcessLimits)
 
@@ -156,7 +157,8 @@ def run_child(pipe: Connection, order: Order) -> None:
     _silence()
     channel = Channel(pipe)
     try:
-        held = confine(order.limits, [order.video, *order.readable], [order.folder])
+        tempfile.tempdir = str(order.scratch)
+        held = confine(order.limits, [order.video], [order.folder, order.scratch])
         channel.say(kind="held", layers=held)
         _work(channel, order)
         channel.say(kind="done")

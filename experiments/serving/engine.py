@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from experiments.errors import UsageError
 from experiments.serving.batching import Batcher
@@ -26,12 +25,14 @@ if TYPE_CHECKING:
 class Engine:
     """What answers requests once it is loaded.
 
+    Attributes:
+        on_failure: Called with the error if loading fails.
+
     Args:
         settings: Of the server.
         load: Loads the networks; it is called once, in a thread of its own.
         task: What a child does with a video.
-        readable: Files and folders that the task needs beside the project's own.
-        failed: Called with the error if loading fails.
+        options: For the task.
     """
 
     def __init__(
@@ -39,8 +40,7 @@ class Engine:
         settings: Settings,
         load: Callable[[], Sequence[ClipScorer]],
         task: Task,
-        readable: Sequence[Path] = (),
-        failed: Callable[[Exception], None] = lambda _: None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.settings = settings
@@ -49,8 +49,8 @@ class Engine:
         self.store = JobStore(settings.state_dir / "jobs.sqlite", settings.queue, settings.ttl_s)
         self._load = load
         self._task = task
-        self._readable = tuple(readable)
-        self._failed = failed
+        self.options = dict(options or {})
+        self.on_failure: Callable[[Exception], None] = lambda _: None
         self._workers: Workers | None = None
         self._batchers: list[Batcher] = []
         self.metrics.queued.set_function(lambda: self.store.count("queued"))
@@ -78,6 +78,15 @@ class Engine:
             raise RuntimeError("the model is not loaded")
         return self._workers
 
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to go."""
+        return self._workers is not None and self._workers.draining
+
+    def drain(self) -> None:
+        """Take no new jobs, and begin none."""
+        self.workers.drain()
+
     def has_disk(self) -> bool:
         """Tell whether there is room for another video."""
         free = shutil.disk_usage(self.settings.state_dir).free
@@ -93,12 +102,11 @@ class Engine:
             wait_s = self.settings.batch_wait_ms / 1e3
             observe = self.metrics.batch_scored
             networks = [Batcher(s, wait_s, observe=observe) for s in self._load()]
-            store, task, metrics = self.store, self._task, self.metrics
-            workers = Workers(self.settings, store, networks, task, metrics, self._readable)
+            workers = Workers(self.settings, self.store, networks, self._task, self.metrics)
             self._check(workers.probe())
             workers.start()
         except Exception as error:  # told to whoever runs the server
-            self._failed(error)
+            self.on_failure(error)
             return
         self._batchers, self._workers = networks, workers
         log("ready", models=[n.spec.method for n in networks], confined_by=workers.layers)

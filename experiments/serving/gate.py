@@ -49,14 +49,13 @@ class Gate:
         on_loopback: Whether the server listens there.
     """
 
-    def __init__(
-        self, app: Any, metrics: Metrics, hosts: Sequence[str], on_loopback: bool
-    ) -> None:
+    def __init__(self, app: Any, metrics: Metrics, hosts: Sequence[str], on_loopback: bool) -> None:
         self._app = app
         self._metrics = metrics
         self._hosts = frozenset((*hosts, *_LOCAL) if hosts or on_loopback else ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever happens behind."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -49,7 +49,7 @@ class KeyFile:
         self._lock = threading.Lock()
         self._read: tuple[tuple[int, int] | None, tuple[Key, ...]] = (None, ())
 
-    def keys(self) -> tuple[Key, ...]:
+    def read(self) -> tuple[Key, ...]:
         """Read the keys.
 
         Raises:
@@ -69,7 +69,7 @@ class KeyFile:
         """Find the key that was given; all are compared, so that time tells nothing."""
         digest = _digest(given)
         found = None
-        for key in self.keys():
+        for key in self.read():
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         return found
@@ -86,10 +86,10 @@ class KeyFile:
         Raises:
             UsageError: The name is taken.
         """
-        if any(key.name == name for key in self.keys()):
+        if any(key.name == name for key in self.read()):
             raise UsageError(f"--new-key: there is a key '{name}' already; revoke it first")
         given = _PREFIX + secrets.token_urlsafe(32)
-        self._write((*self.keys(), Key(name, _digest(given), time.time())))
+        self._write((*self.read(), Key(name, _digest(given), time.time())))
         return given
 
     def revoke(self, name: str) -> None:
@@ -98,8 +98,8 @@ class KeyFile:
         Raises:
             UsageError: There is none of this name.
         """
-        left = tuple(key for key in self.keys() if key.name != name)
-        if len(left) == len(self.keys()):
+        left = tuple(key for key in self.read() if key.name != name)
+        if len(left) == len(self.read()):
             known = ", ".join(key.name for key in left) or "none"
             raise UsageError(f"--revoke-key: there is no key '{name}'; there are: {known}")
         self._write(left)

@@ -56,8 +56,11 @@ _TYPES = {
 }
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": Problem, "description": _SAID[status]} for status in statuses}
+_Answers = dict[int | str, dict[str, Any]]
+
+
+def _problems(*statuses: int) -> _Answers:
+    return {s: {"model": Problem, "description": _SAID[s]} for s in statuses}
 
 
 _SAID = {
@@ -77,8 +80,9 @@ _SAID = {
     500: "the server failed",
     503: "not loaded, shutting down or out of disk; see Retry-After",
 }
+_PLAIN: _Answers = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 _TAKING = _problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 500, 503)
-_READING = _problems(401, 404, 421, 429)
+_READING = _problems(401, 404, 421, 429, 503)
 JobId = Annotated[str, PathPart(pattern=r"^([a-z0-9]{1,16}-)?[0-9a-f]{32}$")]
 
 router = APIRouter()
@@ -103,8 +107,7 @@ async def healthcheck(request: Request) -> Health:
     "/metrics",
     tags=["state"],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-    | _problems(401, 429),
+    responses=_PLAIN | _problems(401, 429),
 )
 def metrics(request: Request, _: Reader) -> Response:
     """Give counts and times to Prometheus."""
@@ -128,19 +131,28 @@ async def predict(request: Request, who: Maker) -> Response:
     which goes on. Who goes away while waiting cancels it.
     """
     engine = engine_of(request)
-    job = await _submit(request, who)
-    deadline = time.monotonic() + engine.settings.wait_s
-    while job.state not in FINAL and time.monotonic() < deadline:
-        if await request.is_disconnected():
-            await asyncio.to_thread(engine.workers.cancel, job.id)
-            raise RequestError(409, "cancelled", "the client went away")
-        await asyncio.sleep(_LOOK_S)
-        job = await asyncio.to_thread(engine.store.get, job.id) or job
+    job = await _wait(request, await _submit(request, who))
     if job.state not in FINAL:
         return _accepted(engine, job)
     answer = _file(engine, job, NAMED["report"])
     answer.headers["Content-Location"] = f"/jobs/{job.id}"
     return answer
+
+
+async def _wait(request: Request, job: Job) -> Job:
+    """Wait for a job's end, at most for the server's waiting time."""
+    engine = engine_of(request)
+    deadline = time.monotonic() + engine.settings.wait_s
+    while job.state not in FINAL and time.monotonic() < deadline:
+        if engine.draining and job.state == "queued":
+            break  # it is for another replica, or another life
+        if await request.is_disconnected():
+            await asyncio.to_thread(engine.workers.cancel, job.id)
+            raise RequestError(409, "cancelled", "the client went away")
+        await asyncio.sleep(_LOOK_S)
+        seen = await asyncio.to_thread(engine.store.get, job.id)
+        job = seen or job
+    return job
 
 
 @router.post(
@@ -175,8 +187,8 @@ def _result_path(name: str, media_type: str) -> None:
     """Give a result of a job its path."""
     schema = {"schema": {"type": "string", "format": "binary"}}
     content: dict[str, Any] = {"content": {media_type: schema}}
-    if name == "report":
-        content = {"model": Report}
+    answers: _Answers = {206: {"description": "the range of bytes asked for"}}
+    answers[200] = {"model": Report} if name == "report" else content
 
     def result(request: Request, job_id: JobId, who: Reader) -> FileResponse:
         engine = engine_of(request)
@@ -190,14 +202,12 @@ def _result_path(name: str, media_type: str) -> None:
         summary=f"Give the {name} of a job",
         operation_id=f"job_{name}",
         response_class=FileResponse,
-        responses={200: content, 206: {"description": "the range of bytes asked for"}}
-        | _READING
-        | _problems(*STATUSES),
+        responses=answers | _READING | _problems(*STATUSES),
     )
 
 
 #: With which a job's failure is told when its result is asked for.
-STATUSES = sorted({*STATUS_OF.values(), 416} - {401, 404, 421, 429})
+STATUSES = sorted({*STATUS_OF.values(), 416} - {401, 404, 421, 429, 503})
 for _name, _file_name in NAMED.items():
     _result_path(_name, _TYPES[Path(_file_name).suffix].partition(";")[0])
 
@@ -247,6 +257,8 @@ def _accepted(engine: Engine, job: Job) -> JSONResponse:
 
 
 def _own(engine: Engine, job_id: str, who: str) -> Job:
+    if not engine.loaded:
+        raise RequestError(503, "not_ready", "the server is still loading", {"Retry-After": "10"})
     job = engine.store.get(job_id)
     if job is None or job.owner != who:
         raise RequestError(404, "no_job", "there is no such job, or it is forgotten")
@@ -278,7 +290,9 @@ async def _submit(request: Request, who: str) -> Job:
         if url is not None:
             check_url(url, settings.fetch_limits)
         try:
-            job = await asyncio.to_thread(engine.store.submit, job_id, who, time.time(), {}, url)
+            job = await asyncio.to_thread(
+                engine.store.submit, job_id, who, time.time(), engine.options, url
+            )
         except QueueFullError:
             raise full(engine) from None
     workers.wake()
@@ -302,4 +316,3 @@ async def _receiving(places: asyncio.Semaphore, folder: Path) -> AsyncIterator[P
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-

@@ -109,8 +109,9 @@ def _system_paths() -> list[Path]:
     system = ("/usr", "/lib", "/lib64", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime")
     own = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/dev/null")
     # resolved paths too: what a virtual environment and `weights/files` link to lies elsewhere
-    ours = (root, root / "weights" / "files", Path(sys.prefix), Path(sys.base_prefix), *sys.path)
-    paths = [Path(p) for p in (*system, *own, "/dev/urandom", *ours) if str(p)]
+    ours = (root, root / "weights" / "files", Path(sys.prefix), Path(sys.base_prefix))
+    named = (*map(Path, (*system, *own, "/dev/urandom")), *ours)
+    paths = [*named, *(Path(entry) for entry in sys.path if entry)]
     return [p.resolve() for p in paths if p.exists()]
 
 

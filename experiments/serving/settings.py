@@ -76,9 +76,11 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(w.strip() for w in value.split(",") if w.strip()) if isinstance(
-            value, str
-        ) else value
+        return (
+            tuple(w.strip() for w in value.split(",") if w.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("fetch_networks")
     @classmethod

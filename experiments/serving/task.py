@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.predicting.report_file import write_report
+# Loaded before the child loses its view of the disk: its cache of fonts lies in a home folder.
+import matplotlib.font_manager  # noqa: F401
+
+from experiments.predicting.outputs import write_outputs
 from experiments.predicting.scorer import ClipScorer
 from experiments.predicting.video import ScoringOptions, score_video
 from experiments.serving.child import Tell
@@ -25,4 +28,5 @@ def score(
         tell: Called with the progress.
     """
     report = score_video(video, scorers, ScoringOptions(**options), tell)
-    write_report(folder / "report.json", report)
+    tell("writing results", 0, 0)
+    write_outputs(folder, video, report)

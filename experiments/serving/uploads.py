@@ -214,5 +214,3 @@ class _Form:
 
     def _end(self) -> None:
         self._ended = True
-
-

@@ -37,7 +37,7 @@ def send(pipe: Connection, message: dict[str, Any], *arrays: NDArray[Any]) -> No
     """
     pipe.send_bytes(json.dumps(message).encode())
     for array in arrays:
-        pipe.send_bytes(memoryview(np.ascontiguousarray(array)).cast("B"))
+        pipe.send_bytes(np.ascontiguousarray(array).data.cast("B"))
 
 
 def receive(pipe: Connection) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from experiments.serving.batching import Batcher
     from experiments.serving.child import Task
-    from experiments.serving.jobs import Job, JobStore
+    from experiments.serving.jobs import Job, JobStore, State
     from experiments.serving.metrics import Metrics
     from experiments.serving.settings import Settings
 
@@ -54,7 +54,6 @@ class Workers:
         networks: What scores.
         task: What a child does with a video.
         metrics: Where ends of jobs are counted.
-        readable: Files and folders that the task needs beside the project's own.
     """
 
     def __init__(
@@ -64,14 +63,12 @@ class Workers:
         networks: Sequence[Batcher],
         task: Task,
         metrics: Metrics,
-        readable: Sequence[Path] = (),
     ) -> None:
         self._settings = settings
         self._store = store
         self._networks = tuple(networks)
         self._task = task
         self._metrics = metrics
-        self._readable = tuple(readable)
         self._replica = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
@@ -101,7 +98,7 @@ class Workers:
         folder.mkdir(parents=True, mode=0o700)
         try:
             limits = self._settings.process_limits
-            order = Order(nothing, folder, folder, (), (), readable=self._readable, limits=limits)
+            order = Order(nothing, folder, folder, folder, (), (), limits=limits)
             run_confined(order, (), held=self._hold)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -203,7 +200,7 @@ class Workers:
             self._store.finish(job.id, "done", time.time(), files)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-            state = "cancelled" if error.code == "cancelled" else "failed"
+            state: State = "cancelled" if error.code == "cancelled" else "failed"
             said = (error.code, str(error))
             self._store.finish(job.id, state, time.time(), error=said)
         self._metrics.job_ended("done" if error is None else error.code, time.monotonic() - start)
@@ -211,22 +208,23 @@ class Workers:
     def _score(self, running: _Running, folder: Path) -> list[str]:
         job = running.job
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        video, results = folder / INPUT, folder / "results"
+        video, results, scratch = folder / INPUT, folder / "results", folder / "scratch"
         if job.url is not None and not video.exists():
             running.progress = ("fetching", 0, 0)
             limits = self._settings.fetch_limits
             fetch_video(job.url, folder, limits, cancelled=running.stop.is_set).replace(video)
             self._store.fetched(job.id)
-        shutil.rmtree(results, ignore_errors=True)
-        results.mkdir(mode=0o700)
+        for made in (results, scratch):
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir(mode=0o700)
         order = Order(
             task=self._task,
             video=video,
             folder=results,
+            scratch=scratch,
             specs=tuple(network.spec for network in self._networks),
             explains=tuple(network.explains for network in self._networks),
             options=job.options,
-            readable=self._readable,
             video_limits=self._settings.video_limits,
             limits=self._settings.process_limits,
         )
@@ -235,6 +233,7 @@ class Workers:
             running.progress = (what, done, total)
 
         run_confined(order, self._networks, tell, running.stop.is_set, self._hold)
+        shutil.rmtree(scratch)
         return check_results(results)
 
     def _hold(self, layers: Sequence[str]) -> None:
@@ -268,8 +267,10 @@ class Workers:
                 fresh = now - folder.stat().st_mtime < 2 * self._settings.upload_s
                 with self._lock:
                     busy = folder.name in self._running
-                if folder.name not in kept and not busy and not (
-                    fresh and (folder / RECEIVING).exists()
+                if (
+                    folder.name not in kept
+                    and not busy
+                    and not (fresh and (folder / RECEIVING).exists())
                 ):
                     shutil.rmtree(folder, ignore_errors=True)
 

@@ -43,10 +43,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def order(video: Path, tmp_path: Path) -> Order:
-    folder = tmp_path / "results"
+    folder, scratch = tmp_path / "results", tmp_path / "scratch"
     folder.mkdir()
-    # what the functions of the tests are imported from
-    return Order(misbehave, video, folder, (SPEC,), (True,), limits=QUICK)
+    scratch.mkdir()
+    return Order(misbehave, video, folder, scratch, (SPEC,), (True,), limits=QUICK)
 
 
 def run(order: Order, network: Batcher, how: str, **limits: Any) -> None:

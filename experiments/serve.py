@@ -1,0 +1,218 @@
+"""`python -m experiments.serve --run DIR`: score videos over HTTP.
+
+Every setting is a flag and a variable of the environment: `--port 9000` is `FORGERY_PORT=9000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.command_line import OneLineParser
+from experiments.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from experiments.predicting.scorer import ClipScorer
+    from experiments.serving.engine import Engine
+    from experiments.serving.settings import Settings
+
+#: Seconds that open connections get after the jobs. [ours]
+_CONNECTIONS_S = 5
+#: Connections at once; who comes beyond them gets 503 at once. [ours]
+_MAX_CONNECTIONS = 512
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the server, or manage its keys.
+
+    Args:
+        argv: Arguments after the program's name; None takes them from the process.
+
+    Returns:
+        Exit code: 0 ended as asked; 2 a mistake that the user can mend, said in one line.
+    """
+    try:
+        try:
+            arguments, settings = _read(argv)
+        except ImportError as error:
+            raise UsageError(
+                f"the server needs the package {error.name}: pip install -e '.[serve]'"
+            ) from error
+        if _manages_keys(arguments, settings):
+            return 0
+        return _serve(arguments.run, settings)
+    except UsageError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+
+
+def _read(argv: list[str] | None) -> tuple[argparse.Namespace, Settings]:
+    """Read flags and environment.
+
+    Raises:
+        UsageError: One of them is wrong.
+        ImportError: A package of the extra `serve` is missing.
+    """
+    from pydantic import ValidationError
+
+    from experiments.serving.settings import Settings
+
+    parser = OneLineParser(prog="python -m experiments.serve", description=__doc__)
+    parser.add_argument(
+        "--run", type=Path, nargs="+", metavar="DIR", default=[], help="runs/<run>, one or several"
+    )
+    keys = parser.add_mutually_exclusive_group()
+    keys.add_argument("--new-key", metavar="NAME", help="make an API key, show it once, and end")
+    keys.add_argument("--revoke-key", metavar="NAME", help="take an API key back, and end")
+    keys.add_argument("--list-keys", action="store_true", help="name the API keys, and end")
+    _add_settings(parser, Settings)
+    arguments = parser.parse_args(argv)
+    given = {
+        name: value for name, value in vars(arguments).items() if name in Settings.model_fields
+    }
+    try:
+        return arguments, Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        flag, variable = f"--{name.replace('_', '-')}", f"FORGERY_{name.upper()}"
+        raise UsageError(f"{flag} or {variable}: {first['msg']}") from error
+
+
+def _add_settings(parser: argparse.ArgumentParser, settings: type[Settings]) -> None:
+    """Make a flag of each setting, whose values the settings themselves check."""
+    for name, field in settings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        told = f"{field.description} ({_shown(field.get_default(call_default_factory=True))})"
+        if field.annotation in (bool, bool | None):
+            action: Any = argparse.BooleanOptionalAction
+            parser.add_argument(flag, action=action, default=argparse.SUPPRESS, help=told)
+        else:
+            parser.add_argument(flag, default=argparse.SUPPRESS, metavar="X", help=told)
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default) or "none"
+    return "not set" if default in (None, "") else str(default)
+
+
+def _manages_keys(arguments: argparse.Namespace, settings: Settings) -> bool:
+    """Do what is asked with keys, if anything is."""
+    from experiments.serving.keys import KeyFile
+
+    keys = KeyFile(settings.state_dir / "keys.json")
+    if arguments.new_key:
+        sys.stdout.write(f"{keys.add(arguments.new_key)}\n")
+        sys.stderr.write("This key is shown once; send it as 'Authorization: Bearer <key>'.\n")
+    elif arguments.revoke_key:
+        keys.revoke(arguments.revoke_key)
+    elif arguments.list_keys:
+        for key in keys.read():
+            made = time.strftime("%Y-%m-%d", time.gmtime(key.created))
+            sys.stdout.write(f"{key.name}\t{made}\t{key.identity}\n")
+    else:
+        return False
+    return True
+
+
+def _serve(runs: Sequence[Path], settings: Settings) -> int:
+    from experiments.serving import logs, task
+    from experiments.serving.engine import Engine
+
+    _check(runs, settings)
+    logs.set_up()
+
+    def load() -> Sequence[ClipScorer]:
+        from experiments.detector import load_detector
+
+        return [load_detector(run, settings.device) for run in runs]
+
+    engine = Engine(settings, load, task.score, options={"backend": settings.backend})
+    sys.stderr.write(f"http://{settings.host}:{settings.port} is up once the model is loaded\n")
+    run_server(engine)
+    return 0
+
+
+def _check(runs: Sequence[Path], settings: Settings) -> None:
+    """Find mistakes before anything slow is done."""
+    from experiments.serving.keys import KeyFile
+
+    if not runs:
+        raise UsageError("--run: name the run to serve: --run runs/<run>")
+    for run in runs:
+        if not run.is_dir():
+            raise UsageError(f"--run: {run} does not exist; name a run folder")
+    if settings.with_keys and not KeyFile(settings.state_dir / "keys.json").read():
+        raise UsageError(
+            f"listening on {settings.host} needs API keys, and there is none: make one with "
+            "--new-key NAME, or say --no-keys"
+        )
+
+
+def run_server(engine: Engine) -> None:
+    """Serve until the process is told to end; running jobs are done before that.
+
+    Args:
+        engine: What answers.
+
+    Raises:
+        UsageError: The model cannot be loaded.
+    """
+    import uvicorn
+
+    from experiments.serving.app import create_app
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            if engine.draining or not engine.loaded:
+                super().handle_exit(sig, frame)
+                return
+            engine.drain()
+            threading.Thread(target=self._leave, daemon=True).start()
+
+        def _leave(self) -> None:
+            """Keep answering, with 503 to new videos, until the jobs are done."""
+            deadline = time.monotonic() + engine.settings.drain_s
+            while engine.workers.active and time.monotonic() < deadline:
+                time.sleep(0.05)
+            # one more look of the requests that wait for the last job
+            time.sleep(0.5)
+            self.should_exit = True
+
+    settings = engine.settings
+    server = Server(
+        uvicorn.Config(
+            create_app(engine),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            http="h11",
+            ws="none",
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=_CONNECTIONS_S,
+        )
+    )
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    engine.on_failure = failed
+    server.run()
+    if failures:
+        raise UsageError(str(failures[0]) or type(failures[0]).__name__) from failures[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
