@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.predicting.scorer import ClipScorer
-    from experiments.serving.engine import Engine
     from experiments.serving.settings import Settings
-
-#: Seconds that open connections get after the jobs. [ours]
-_CONNECTIONS_S = 5
-#: Connections at once; who comes beyond them gets 503 at once. [ours]
-_MAX_CONNECTIONS = 512
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,6 +118,7 @@ def _manages_keys(arguments: argparse.Namespace, settings: Settings) -> bool:
 def _serve(runs: Sequence[Path], settings: Settings) -> int:
     from experiments.serving import logs, task
     from experiments.serving.engine import Engine
+    from experiments.serving.running import run_server
 
     _check(runs, settings)
     logs.set_up()
@@ -135,7 +129,6 @@ def _serve(runs: Sequence[Path], settings: Settings) -> int:
         return [load_detector(run, settings.device) for run in runs]
 
     engine = Engine(settings, load, task.score, options={"backend": settings.backend})
-    sys.stderr.write(f"http://{settings.host}:{settings.port} is up once the model is loaded\n")
     run_server(engine)
     return 0
 
@@ -154,64 +147,6 @@ def _check(runs: Sequence[Path], settings: Settings) -> None:
             f"listening on {settings.host} needs API keys, and there is none: make one with "
             "--new-key NAME, or say --no-keys"
         )
-
-
-def run_server(engine: Engine) -> None:
-    """Serve until the process is told to end; running jobs are done before that.
-
-    Args:
-        engine: What answers.
-
-    Raises:
-        UsageError: The model cannot be loaded.
-    """
-    import uvicorn
-
-    from experiments.serving.app import create_app
-
-    class Server(uvicorn.Server):
-        def handle_exit(self, sig: int, frame: Any) -> None:
-            if engine.draining or not engine.loaded:
-                super().handle_exit(sig, frame)
-                return
-            engine.drain()
-            threading.Thread(target=self._leave, daemon=True).start()
-
-        def _leave(self) -> None:
-            """Keep answering, with 503 to new videos, until the jobs are done."""
-            deadline = time.monotonic() + engine.settings.drain_s
-            while engine.workers.active and time.monotonic() < deadline:
-                time.sleep(0.05)
-            # one more look of the requests that wait for the last job
-            time.sleep(0.5)
-            self.should_exit = True
-
-    settings = engine.settings
-    server = Server(
-        uvicorn.Config(
-            create_app(engine),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            http="h11",
-            ws="none",
-            limit_concurrency=_MAX_CONNECTIONS,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=_CONNECTIONS_S,
-        )
-    )
-    failures: list[Exception] = []
-
-    def failed(error: Exception) -> None:
-        failures.append(error)
-        server.should_exit = True
-
-    engine.on_failure = failed
-    server.run()
-    if failures:
-        raise UsageError(str(failures[0]) or type(failures[0]).__name__) from failures[0]
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from experiments.serve import run_server
 from experiments.serving import logs
 from experiments.serving.engine import Engine
+from experiments.serving.running import run_server
 from experiments.serving.settings import Settings
 from tests.support.serving import StandIn, quick
 
