@@ -48,6 +48,8 @@ class RunRecord(Callback):
         if not trainer.is_global_zero or fast:
             return
         self._entry = _describe(trainer, pl_module, stage)
+        if stage in ("validate", "test"):
+            self._entry["cost"] = _fixed_cost(pl_module)
         record = _read(trainer)
         for entry in record["stages"]:
             if entry["status"] == "running":
@@ -119,6 +121,11 @@ def _describe(trainer: Trainer, pl_module: LightningModule, stage: str) -> dict[
             "precision": str(trainer.precision),
         },
     }
+
+
+def _fixed_cost(pl_module: LightningModule) -> dict[str, float | None]:
+    """Give the cost without what is trained: nothing is frozen yet, nor need it be."""
+    return {name: n for name, n in cost_of(pl_module).items() if name != "trained_parameters"}
 
 
 def _command() -> str:

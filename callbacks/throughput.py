@@ -1,11 +1,13 @@
-"""How fast training goes, and whether it waits for data."""
+"""How fast training and evaluation go, and whether training waits for data."""
 
 from __future__ import annotations
 
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.trainer.states import TrainerFn
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -30,6 +32,35 @@ class _Window:
             "train/clips_per_s": self.clips * num_processes / elapsed,
             "train/data_wait": min(self.waited_s / elapsed, 1.0),
         }
+
+
+class _EvaluationClock:
+    """Times an evaluation from the end of its first batch, which warms up, to that of its last."""
+
+    def __init__(self) -> None:
+        self._begun = perf_counter()
+        self._batches = 0
+        self._clips = 0
+        self._first = (0, self._begun)
+
+    def count(self, clips: int, device: torch.device) -> None:
+        """Count a batch that ends now."""
+        self._clips += clips
+        self._batches += 1
+        if self._batches == 1:
+            self._first = (clips, _now(device))
+
+    def clips_per_s(self, device: torch.device) -> float:
+        """Return the rate of this process; a single batch counts with its warming up."""
+        clips, since = self._first if self._batches > 1 else (0, self._begun)
+        return (self._clips - clips) / max(_now(device) - since, 1e-9)
+
+
+def _now(device: torch.device) -> float:
+    # What a GPU was told to do is not done yet.
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return perf_counter()
 
 
 class _LoaderClock:
@@ -64,10 +95,14 @@ class Throughput(Callback):
     Clips are those of all processes, which get batches of the same size. Data wait is the share of
     the time in which the loop stood still for the loader, in 0..1. Both are means since the last
     report; validation does not count as time.
+
+    A test logs `test/clips_per_s`, a validation outside a fit `val/clips_per_s`: all processes
+    together, loading included, the first batch left out where there are more.
     """
 
     def __init__(self) -> None:
         self._clock: _LoaderClock | None = None
+        self._evaluation: _EvaluationClock | None = None
         self._step = _Window(0.0)
         self._epoch = _Window(0.0)
         self._pause_start = 0.0
@@ -113,8 +148,47 @@ class Throughput(Callback):
             self._step = _Window(now)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the watch."""
+        """Stop the watch of training, or start that of a validation of its own."""
         self._pause_start = perf_counter()
+        self._evaluation = None
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._evaluation = _EvaluationClock()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch."""
+        self._count(pl_module, batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log how fast a validation of its own went."""
+        self._log_evaluation(trainer, pl_module, "val")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the watch of a test."""
+        self._evaluation = _EvaluationClock()
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch."""
+        self._count(pl_module, batch)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log how fast the test went."""
+        self._log_evaluation(trainer, pl_module, "test")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on."""
@@ -136,6 +210,17 @@ class Throughput(Callback):
     ) -> None:
         """Hand the profiler back."""
         self._release(trainer)
+
+    def _count(self, pl_module: LightningModule, batch: dict[str, Any]) -> None:
+        if self._evaluation is not None:
+            self._evaluation.count(len(batch["label"]), pl_module.device)
+
+    def _log_evaluation(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        clock, self._evaluation = self._evaluation, None
+        if clock is not None:
+            rate = clock.clips_per_s(pl_module.device) * trainer.world_size
+            # The mean over processes, each times their number: the sum.
+            pl_module.log(f"{stage}/clips_per_s", rate, on_epoch=True, sync_dist=True)
 
     def _release(self, trainer: Trainer) -> None:
         if self._clock is not None:

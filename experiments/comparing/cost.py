@@ -25,6 +25,9 @@ class Cost:
         hours: From the start of the training to its end, validation and waiting included.
         device: What it ran on.
         precision: Of its arithmetic.
+        test_clips_per_s: Of the test or validation of most clips, loading included.
+        test_videos_per_s: The same in videos.
+        test_device: What that one ran on.
     """
 
     parameters: float
@@ -34,16 +37,24 @@ class Cost:
     hours: float
     device: str
     precision: str
+    test_clips_per_s: float
+    test_videos_per_s: float
+    test_device: str
 
 
 def cost_of(run: Run) -> Cost:
-    """Read what a run's record and curves say.
+    """Read what a run's records and curves say.
 
     Args:
         run: Any; an old one may say little.
     """
-    fit = run.fit
-    cost, machine = fit.get("cost") or {}, fit.get("machine", {})
+    fit, test = run.fit, _largest(run)
+    machine = fit.get("machine", {})
+    # What was trained before costs were recorded says them when it is tested again.
+    known = (stage["cost"] for stage in (fit, *run.tests) if stage.get("cost"))
+    cost: dict[str, Any] = next(known, {})
+    clips, videos = (_figure(test, name) for name in ("num_clips", "num_videos"))
+    rate = _figure(test, "clips_per_s")
     return Cost(
         parameters=_number(cost.get("parameters")) / 1e6,
         trained=_number(cost.get("trained_parameters")) / 1e6,
@@ -52,7 +63,28 @@ def cost_of(run: Run) -> Cost:
         hours=_hours(fit.get("started"), fit.get("ended")),
         device=_device(machine),
         precision=str(machine.get("precision", "")),
+        test_clips_per_s=rate,
+        test_videos_per_s=rate * videos / clips if clips else math.nan,
+        test_device=_device(test.get("machine", {})),
     )
+
+
+def _largest(run: Run) -> dict[str, Any]:
+    """Find the test or validation that measured its speed longest; empty if none did."""
+    timed = [stage for stage in run.tests if _figure(stage, "clips_per_s") > 0]
+    return max(timed, key=lambda stage: (_figure(stage, "num_clips"), stage["started"]), default={})
+
+
+def _figure(stage: dict[str, Any], name: str) -> float:
+    """Sum a figure over the sets of a stage: `test/<name>`, `test/<set>/<name>`, `val/<name>`."""
+    metrics = stage.get("metrics") or {}
+    prefix = "val/" if stage.get("stage") == "validate" else "test/"
+    values = [
+        float(value)
+        for key, value in metrics.items()
+        if key.startswith(prefix) and key.endswith(f"/{name}") and value is not None
+    ]
+    return sum(values) if values else math.nan
 
 
 def _number(value: Any) -> float:

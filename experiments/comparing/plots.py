@@ -216,7 +216,8 @@ def cost_figure(
     Returns:
         SVG; empty where fewer than two runs say what they cost.
     """
-    axes = {"GFLOPs a clip": "gflops", "parameters, M": "parameters", "clips/s": "clips_per_s"}
+    axes = {"GFLOPs a clip": "gflops", "parameters, M": "parameters"}
+    axes["clips/s, testing"] = "test_clips_per_s"
     drawn = {
         title: {run: value for run in result.cells if (value := getattr(costs[run], name)) > 0}
         for title, name in axes.items()

@@ -27,6 +27,8 @@ _PLACES = (
     f"{EVALUATIONS}/*/scores/test*.parquet",
     "test/*/scores/test*.parquet",
 )
+#: Where it keeps the records of tests and validations.
+_RECORDS = ("", f"{EVALUATIONS}/*/", "test/*/", "validate/*/")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Run:
         curves: What it logged: `epoch`, `step` and metrics, one row a report.
         evaluations: Its tests, by set.
         ledgers: The file of each.
+        tests: What records say of tests and validations, those without a ledger, too.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Run:
     curves: pl.DataFrame
     evaluations: dict[str, Evaluation]
     ledgers: dict[str, Path]
+    tests: tuple[dict[str, Any], ...]
 
     @property
     def experiment(self) -> str:
@@ -113,6 +117,7 @@ def _run(folder: Path, name: str) -> Run:
         curves=_curves(folder),
         evaluations={key: evaluation for key, (evaluation, _) in found.items()},
         ledgers={key: path for key, (_, path) in found.items()},
+        tests=tuple(_recorded_tests(folder)),
     )
 
 
@@ -129,6 +134,13 @@ def _tests(folder: Path) -> Iterator[tuple[str, tuple[Evaluation, Path]]]:
             shown = f"{name} ({path.parents[1].name})" if known else name
             known.add(about)
             yield shown, (evaluation, path)
+
+
+def _recorded_tests(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in (p for place in _RECORDS for p in sorted(folder.glob(f"{place}record.json"))):
+        for stage in _mapping(path).get("stages", []):
+            if stage.get("stage") in ("test", "validate") and stage.get("status") == "finished":
+                yield stage
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 from callbacks import RunRecord, SaveOnSignal
 from callbacks.provenance import CONFIG_NAME, code_version
 from callbacks.run_record import RECORD_NAME
-from tests.support.trainers import Kick, TinyData, TinyModule, tiny_trainer
+from tests.support.trainers import WIDTH, Kick, TinyData, TinyModule, tiny_trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +64,7 @@ def test_a_fit_and_a_test_are_recorded(tmp_path: Path, monkeypatch: pytest.Monke
     assert (run / "checkpoints" / fit["best_checkpoint"]).is_file()
     assert test["checkpoint"] == f"checkpoints/{fit['best_checkpoint']}"
     assert test["metrics"]["test/num_clips"] == 9
+    assert test["cost"] == {"parameters": WIDTH, "gflops_per_clip": None}
     assert (fit["seed"], fit["manifest"], fit["method"]) == (11, data.manifest_hash, "TinyModule")
     assert (fit["code"], fit["command"]) == (code_version(), "python -m x 'a b'")
     assert fit["started"] <= fit["ended"] <= test["started"]

@@ -92,3 +92,25 @@ def test_the_profiler_is_handed_back(tmp_path: Path, crash: bool) -> None:
         assert crash
     assert trainer.profiler is profiler
     assert "run_training_batch" in profiler.recorded_durations
+
+
+class _SlowTest(TinyModule):
+    """The first batch takes ten times as long as the others: a GPU warms up."""
+
+    def _score(self, batch: Batch) -> Batch:
+        first = self.scores.update_count == 0
+        time.sleep(10 * _SLEEP_S if first else _SLEEP_S)
+        return super()._score(batch)
+
+
+def test_an_evaluation_of_its_own_tells_its_speed(tmp_path: Path) -> None:
+    most = 2 / _SLEEP_S
+    for stage in ("validate", "test"):
+        trainer = tiny_trainer(tmp_path, Throughput())
+        getattr(trainer, stage)(_SlowTest(), datamodule=TinyData(), verbose=False)
+        prefix = "val" if stage == "validate" else "test"
+        assert 0.3 * most < float(trainer.callback_metrics[f"{prefix}/clips_per_s"]) <= most
+
+
+def test_the_validation_inside_a_fit_tells_none(tmp_path: Path) -> None:
+    assert "val/clips_per_s" not in _epoch(tmp_path, TinyModule(), TinyData())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import socket
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from experiments.compare import main
+from experiments.comparing.cost import cost_of
 from experiments.comparing.results import by_method, hardest, holm, measure, seed_spread
 from experiments.comparing.runs import read_runs
 from experiments.evaluation.comparison import compare
@@ -137,6 +139,37 @@ def test_a_difference_is_marked_against_the_first_run(folders: list[Path]) -> No
     assert list(second.cells) == ["weak", "strong"]
     turned = measure(read_runs(folders[1::-1]), num_resamples=400)
     assert turned[0].cells["weak"].mark == "▼"
+
+
+def test_the_cost_is_that_of_the_records(folders: list[Path], tmp_path: Path) -> None:
+    (old,) = read_runs(folders[:1])
+    assert cost_of(old).gflops == 1.5
+    assert np.isnan(cost_of(old).test_clips_per_s)
+    run = tmp_path / "run"
+    shutil.copytree(folders[0], run)
+    machine = {"cpus": 4, "gpus": [], "accelerator": "CPUAccelerator"}
+
+    def tested(folder: Path, stage: str, rate: float, **metrics: float) -> None:
+        """Write the record of a test."""
+        key = "val" if stage == "validate" else "test"
+        found = {f"{key}/{name}": value for name, value in metrics.items()}
+        entry = {"stage": stage, "status": "finished", "started": "2026-01-02", "machine": machine}
+        entry |= {"metrics": found | {f"{key}/clips_per_s": rate}, "cost": {"parameters": 1}}
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps({"stages": [entry]}))
+
+    tested(run / "test" / "own-1", "test", 8.0, num_clips=40.0, num_videos=10.0)
+    tested(run / "validate" / "own-1", "validate", 99.0, num_clips=20.0, num_videos=10.0)
+    cost = cost_of(read_runs([run])[0])
+    assert (cost.test_clips_per_s, cost.test_videos_per_s) == (8.0, 2.0)
+    assert (cost.test_device, cost.parameters) == ("4 CPU cores", 2.0)
+    sets = {"a/num_clips": 50.0, "b/num_clips": 50.0, "a/num_videos": 20.0, "b/num_videos": 5.0}
+    tested(run / "evaluations" / "a", "test", 10.0, **sets)
+    cost = cost_of(read_runs([run])[0])
+    assert (cost.test_clips_per_s, cost.test_videos_per_s) == (10.0, 2.5)
+    out = tmp_path / "out"
+    assert main([str(run), "--out", str(out)]) == 0
+    assert ">2.50<" in (out / "index.html").read_text().split('id="cost"')[1]
 
 
 def test_seeds_are_summarised_within_their_experiment(folders: list[Path]) -> None:
