@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datamodules.schema import ClipRef, VideoRecord
 
 #: Raised by one whenever a column is added, dropped or means something else.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Where a file says which version it is.
 VERSION_KEY = "forgery_ledger"
 
@@ -56,6 +56,9 @@ COLUMNS: dict[str, Column] = {
     "method": Column(pl.String(), "how it was forged; empty for a real video"),
     "compression": Column(pl.String(), "compression level"),
     "split": Column(pl.String(), "part of the experiment: train, val or test"),
+    "perturbation": Column(pl.String(), "what was done to the videos; clean for nothing"),
+    "level": Column(pl.Int32(), "how much of it, 1 to 5; 0 where there are no levels"),
+    "faces": Column(pl.String(), "found in `own` videos as scored, or in the `clean` ones"),
     "group": Column(pl.String(), "its first identity or source: videos of one are no independent"),
     "paired_real": Column(pl.String(), "video_id of the real video of the same footage"),
     "sha256": Column(pl.String(), "of the source file, as the manifest has it"),
@@ -81,8 +84,11 @@ COLUMNS: dict[str, Column] = {
     "manifest": Column(pl.String(), "digest of the manifest of the evaluated videos"),
 }
 SCHEMA = pl.Schema({name: column.dtype for name, column in COLUMNS.items()})
+#: The columns of a condition, and their values in an ordinary evaluation. Files of version 1 know
+#: no conditions, and are read with these.
+ORDINARY: dict[str, str | int] = {"perturbation": "clean", "level": 0, "faces": "own"}
 #: What tells one evaluation from another.
-EVALUATION_KEYS = ("experiment", "run", "checkpoint", "stage", "set")
+EVALUATION_KEYS = ("experiment", "run", "checkpoint", "stage", "set", *ORDINARY)
 
 
 class ClipScores(NamedTuple):
@@ -117,7 +123,7 @@ class Names(NamedTuple):
 
 
 def ledger_frame(
-    scores: ClipScores, names: Names, source: Provenance, constants: Mapping[str, str]
+    scores: ClipScores, names: Names, source: Provenance, constants: Mapping[str, str | int]
 ) -> pl.DataFrame:
     """Make the rows of a ledger.
 
@@ -125,7 +131,8 @@ def ledger_frame(
         scores: Of all clips.
         names: What their keys stand for.
         source: What made the scores.
-        constants: Values of the columns that all rows share: stage, set, pooling, manifest.
+        constants: Values of the columns that all rows share: stage, set, pooling, manifest, and
+            those of `ORDINARY` where they are others.
 
     Returns:
         A table of `SCHEMA`.
@@ -144,11 +151,12 @@ def ledger_frame(
     ).join(videos, on="video_index", how="left")
     # Clip times are frame positions over the rate, so that the positions come back exactly.
     rate = pl.when(pl.col("fps") > 0).then(pl.col("fps"))
+    shared = {**ORDINARY, **asdict(source), **constants}
     rows = rows.with_columns(
         label=pl.coalesce("clip_label", "label"),
         first_frame=(pl.col("start_s") * rate).round(),
         last_frame=(pl.col("end_s") * rate).round() - 1,
-        **{name: pl.lit(value) for name, value in (asdict(source) | dict(constants)).items()},
+        **{name: pl.lit(value) for name, value in shared.items()},
     )
     ordered = rows.sort("video_index", "clip_index", nulls_last=True)
     return ordered.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
@@ -181,7 +189,7 @@ def scan_ledger(path: Path) -> pl.LazyFrame:
         Its rows, of `SCHEMA`.
 
     Raises:
-        LedgerError: If there is no such file, it is damaged, or of another version.
+        LedgerError: If there is no such file, it is damaged, or of a version that is not known.
     """
     if not path.is_file():
         raise LedgerError(f"{path}: there is no such ledger; a run writes scores/<set>.parquet")
@@ -193,18 +201,21 @@ def scan_ledger(path: Path) -> pl.LazyFrame:
         raise LedgerError(f"{path}: no Parquet file, or a damaged one ({_line(error)})") from error
     if version is None:
         raise LedgerError(f"{path}: not a ledger of this suite; `make evaluate` writes one")
-    if version != str(SCHEMA_VERSION):
+    if version not in ("1", str(SCHEMA_VERSION)):
         raise LedgerError(
-            f"{path}: a ledger of version {version}, this code reads version {SCHEMA_VERSION}; "
-            "evaluate the run again"
+            f"{path}: a ledger of version {version}, this code reads versions 1 to "
+            f"{SCHEMA_VERSION}; evaluate the run again"
         )
-    wrong = next((name for name, dtype in SCHEMA.items() if found.get(name) != dtype), None)
+    added = ORDINARY if version == "1" else {}
+    expected = {name: dtype for name, dtype in SCHEMA.items() if name not in added}
+    wrong = next((name for name, dtype in expected.items() if found.get(name) != dtype), None)
     if wrong is not None:
         raise LedgerError(
             f"{path}: column {wrong} is {found.get(wrong, 'missing')}, not {SCHEMA[wrong]}; "
             "evaluate the run again"
         )
-    return rows
+    filled = {name: pl.lit(value, SCHEMA[name]) for name, value in added.items()}
+    return rows.with_columns(**filled).select(list(SCHEMA)) if filled else rows
 
 
 def read_ledger(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -40,7 +40,8 @@ class ScoreWriter(Callback):
     The module's steps return a dict of STEP_KEYS, and `frame_logit`, (B, T), where they score
     frames; its `video_pooling` is the rule from clips to a video, without one it is their mean. The
     datamodule tells names by `records`, `clip_refs(split)`, `unscored(split)`, `test_names` and
-    `manifest_hash`; without them rows carry numbers only.
+    `manifest_hash`; without them rows carry numbers only. Its `condition` says what was done to
+    the videos, in the columns `callbacks.ledger.ORDINARY`.
     """
 
     def __init__(self) -> None:
@@ -163,6 +164,7 @@ def _write_set(trainer: Trainer, stage: str, name: str, scores: ClipScores) -> N
         "set": name or (only[0] if len(only) == 1 else stage),
         "pooling": getattr(getattr(trainer.lightning_module, "video_pooling", None), "key", "mean"),
         "manifest": getattr(data, "manifest_hash", ""),
+        **getattr(data, "condition", {}),
     }
     stem = f"{stage}-{name}" if name else stage
     path = Path(trainer.default_root_dir) / "scores" / f"{stem}.parquet"

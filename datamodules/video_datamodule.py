@@ -158,6 +158,16 @@ class VideoDataModule(LightningDataModule):
         return self._refs[split]
 
     @property
+    def condition(self) -> dict[str, str | int]:
+        """Say what was done to the videos, as columns of a ledger; empty for nothing."""
+        made = self.store.info.parameters
+        change = made.get("perturbation")
+        if change is None:
+            return {}
+        faces = str(made.get("perturbation_faces", "clean"))
+        return {"perturbation": change["name"], "level": change["level"], "faces": faces}
+
+    @property
     def store(self) -> PreparedStore:
         """The opened store.
 

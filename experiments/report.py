@@ -139,7 +139,7 @@ def _differences(evaluations: list[Evaluation], options: ReportOptions) -> list[
     pooled = [e if options.rule is None else e.pooled(options.rule) for e in evaluations]
     sets: dict[str, list[Evaluation]] = {}
     for evaluation in pooled:
-        sets.setdefault(evaluation.facts["set"], []).append(evaluation)
+        sets.setdefault(evaluation.set_name, []).append(evaluation)
     rows: list[Row] = []
     for name, members in sets.items():
         if len(members) > _MAX_COMPARED:
@@ -198,7 +198,8 @@ def _remarks(rows: list[Row], warnings: list[str]) -> list[str]:
     """Tell what was left out and why, and what limits the figures."""
     lines = []
     for row in rows:
-        name = f"{row['run']}: {row['set']}, {row['part']}"
+        name = ", ".join(filter(None, (row["set"], row["condition"], row["part"])))
+        name = f"{row['run']}: {name}"
         if row["reason"]:
             lines.append(f"{name}: {row['reason']}")
         if row["part"] == "all" and row["unscored"]:

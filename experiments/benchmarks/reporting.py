@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from callbacks.ledger import SCHEMA, SCHEMA_VERSION, VERSION_KEY
+from callbacks.ledger import ORDINARY, SCHEMA, SCHEMA_VERSION, VERSION_KEY
 
 if TYPE_CHECKING:
     import argparse
@@ -96,7 +96,7 @@ def write_generated(path: Path, num_rows: int, num_clips: int) -> None:
         frame_logit=pl.lit(None),
         seed=pl.lit(1),
         pooling=pl.lit("mean"),
-        **{name: pl.lit(value) for name, value in _CONSTANTS.items()},
+        **{name: pl.lit(value) for name, value in (_CONSTANTS | ORDINARY).items()},
     )
     typed = rows.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
     typed.sink_parquet(path, metadata={VERSION_KEY: str(SCHEMA_VERSION)})

@@ -126,7 +126,7 @@ def _tests(folder: Path) -> Iterator[tuple[str, tuple[Evaluation, Path]]]:
     taken: dict[str, set[tuple[str, str]]] = {}
     for path in (p for place in _PLACES for p in sorted(folder.glob(place))):
         for evaluation in read_evaluations([path]):
-            name = str(evaluation.facts["set"])
+            name = evaluation.set_name
             about = (str(evaluation.facts["checkpoint"]), str(evaluation.facts["manifest"]))
             if about in taken.get(name, ()):
                 continue

@@ -1,4 +1,4 @@
-"""Robustness tables and confounds that were measured before, for the page."""
+"""Robustness and confounds that were measured before, for the page."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from callbacks.ledger import ORDINARY
 from experiments.errors import UsageError
+from experiments.evaluation.figures import counted_videos
+from experiments.evaluation.ledgers import read_evaluations
+from lightning_modules.metrics import roc_auc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from experiments.comparing.runs import Run
+    from experiments.evaluation.ledgers import Evaluation
+
+#: Column of what has no levels.
+_NO_LEVEL = "-"
 
 
 @dataclass
@@ -28,9 +36,16 @@ class Heat:
     levels: list[str] = field(default_factory=list)
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def add(self, name: str, level: int, auc: float) -> None:
+        """Put a figure in its place; a later one of the same place counts."""
+        self.rows.setdefault(name, {})[str(level or _NO_LEVEL)] = auc
+        self.levels = sorted({column for row in self.rows.values() for column in row})
+
 
 def robustness(runs: Sequence[Run], folders: Sequence[Path]) -> dict[str, Heat]:
-    """Read what `make robustness` found for the compared checkpoints.
+    """Measure the ledgers that `make robustness` left of the compared checkpoints.
+
+    Where they are gone, or of a version that did not tell conditions, its tables are read.
 
     Args:
         runs: The compared runs.
@@ -40,15 +55,21 @@ def robustness(runs: Sequence[Run], folders: Sequence[Path]) -> dict[str, Heat]:
         By name of the run; of other checkpoints nothing.
 
     Raises:
-        UsageError: If a file is damaged.
+        UsageError: If a table is damaged.
+        LedgerError: If a ledger is.
     """
     found: dict[str, Heat] = {}
     for content in _read(folders, "robustness.json"):
-        for run in runs:
-            checkpoints = {str(e.facts["checkpoint"]) for e in run.evaluations.values()}
-            if content.get("checkpoint") in checkpoints:
-                found[run.name] = _heat(content.get("rows", []))
-    return found
+        for run in _tested_by(content.get("checkpoint"), runs):
+            found[run.name] = _heat(content.get("rows", []))
+    measured: dict[str, Heat] = {}
+    for evaluation in _evaluations(folders):
+        auc = _auc(evaluation)
+        for run in _tested_by(evaluation.facts["checkpoint"], runs):
+            name, level = _row(evaluation), evaluation.facts["level"]
+            measured.setdefault(run.name, Heat()).add(name, level, auc)
+    # Clean videos alone are no sweep.
+    return found | {run: heat for run, heat in measured.items() if heat.levels != [_NO_LEVEL]}
 
 
 def confounds(folders: Sequence[Path]) -> list[str]:
@@ -62,6 +83,34 @@ def confounds(folders: Sequence[Path]) -> list[str]:
     """
     lines = [w for content in _read(folders, "confounds.json") for w in content.get("warnings", [])]
     return [f"confound: {line}" for line in dict.fromkeys(map(str, lines))]
+
+
+def _tested_by(checkpoint: object, runs: Sequence[Run]) -> list[Run]:
+    return [
+        run
+        for run in runs
+        if checkpoint in {str(one.facts["checkpoint"]) for one in run.evaluations.values()}
+    ]
+
+
+def _evaluations(folders: Sequence[Path]) -> Iterator[Evaluation]:
+    """Read the ledgers of a sweep: clean videos, and perturbed ones that have a level."""
+    paths = (path for folder in folders for path in sorted(folder.rglob("scores/test*.parquet")))
+    for path in paths:
+        for evaluation in read_evaluations([path]):
+            if evaluation.facts["level"] or evaluation.is_ordinary:
+                yield evaluation
+
+
+def _row(evaluation: Evaluation) -> str:
+    facts = evaluation.facts
+    again = facts["faces"] == ORDINARY["faces"] and not evaluation.is_ordinary
+    return f"{facts['perturbation']}{', faces found again' * again}"
+
+
+def _auc(evaluation: Evaluation) -> float:
+    videos = counted_videos(evaluation)
+    return roc_auc(videos.label, videos.score)
 
 
 def _read(folders: Sequence[Path], name: str) -> Iterator[dict[str, Any]]:
@@ -80,9 +129,6 @@ def _read(folders: Sequence[Path], name: str) -> Iterator[dict[str, Any]]:
 def _heat(rows: Sequence[dict[str, Any]]) -> Heat:
     made = Heat()
     for row in rows:
-        # Without levels there is one column of its own.
-        level = str(row["level"] or "-")
         auc = row["video_auc"]
-        made.rows.setdefault(row["name"], {})[level] = math.nan if auc is None else float(auc)
-    made.levels = sorted({level for row in made.rows.values() for level in row})
+        made.add(row["name"], row["level"], math.nan if auc is None else float(auc))
     return made

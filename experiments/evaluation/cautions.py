@@ -42,7 +42,7 @@ def cautions(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def _set(evaluation: Evaluation) -> str:
-    return str(evaluation.facts["set"])
+    return evaluation.set_name
 
 
 def _of_one(evaluation: Evaluation) -> Iterator[str]:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from callbacks.ledger import EVALUATION_KEYS, LedgerError, read_ledger, scan_ledger
+from callbacks.ledger import (
+    EVALUATION_KEYS,
+    ORDINARY,
+    LedgerError,
+    read_ledger,
+    scan_ledger,
+)
 from lightning_modules.pooling import Pooling, from_key
 
 if TYPE_CHECKING:
@@ -60,7 +66,27 @@ class Evaluation:
     @property
     def name(self) -> str:
         """Run and set, for tables and messages."""
-        return f"{self.facts['run'] or 'no run'}: {self.facts['set']}"
+        return f"{self.facts['run'] or 'no run'}: {self.set_name}"
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether nothing was done to the videos."""
+        return all(self.facts[name] == value for name, value in ORDINARY.items())
+
+    @property
+    def condition(self) -> str:
+        """What was done to the videos, in words; empty for nothing."""
+        if self.is_ordinary:
+            return ""
+        facts = self.facts
+        level = f" {facts['level']}" if facts["level"] else ""
+        again = ", faces found again" * (facts["faces"] == ORDINARY["faces"])
+        return f"{facts['perturbation']}{level}{again}"
+
+    @property
+    def set_name(self) -> str:
+        """The set, and the condition of its videos if there is one."""
+        return str(self.facts["set"]) + f" ({self.condition})" * bool(self.condition)
 
     @property
     def label(self) -> Ints:
@@ -112,8 +138,8 @@ def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:
         paths: Parquet files.
 
     Returns:
-        One evaluation for each checkpoint, set and list of videos, in the order of their first
-        appearance.
+        One evaluation for each checkpoint, set, condition and list of videos, in the order of their
+        first appearance.
 
     Raises:
         LedgerError: If a file is none or damaged, if a video has no label, or one that is neither 0

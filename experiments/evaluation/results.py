@@ -41,6 +41,8 @@ _MAX_DRAWN = 100_000_000
 _MIN_RESAMPLES = 200
 #: Most methods, data sets or compressions that get a row each, those of most videos [ours].
 MAX_PARTS = 100
+#: What runs that are averaged have in common; the last is not told.
+_SAME = ("experiment", "set", "condition", "part", "manifest")
 #: Figures that are averaged over the runs of a group.
 SEED_FIGURES = ("video_auc", "video_eer", "video_ap", "clip_auc", "frame_auc")
 
@@ -72,16 +74,17 @@ def result_rows(evaluation: Evaluation, options: ReportOptions) -> list[Row]:
         options: What is counted and how.
 
     Returns:
-        One row a part: the evaluation's facts, `part`, the figures of `set_figures`, the interval
-        `video_auc_low` to `video_auc_high` by `num_resamples` draws of `num_groups` identity
-        groups, `num_real`, `num_fake`, `unscored` by status, `reason` where figures are NaN; of the
-        whole also `deepfakebench_video_auc`.
+        One row a part: the evaluation's facts, `condition` in words, `part`, the figures of
+        `set_figures`, the interval `video_auc_low` to `video_auc_high` by `num_resamples` draws of
+        `num_groups` identity groups, `num_real`, `num_fake`, `unscored` by status, `reason` where
+        figures are NaN; of the whole also `deepfakebench_video_auc`.
     """
     pooled = evaluation if options.rule is None else evaluation.pooled(options.rule)
     rows = []
+    facts = {**pooled.facts, "condition": pooled.condition}
     for part, wanted in _parts(pooled):
         chosen = pooled if part == WHOLE else pooled.select(wanted)
-        row = {**pooled.facts, "part": part, **_measured(chosen, options, part == WHOLE)}
+        row = {**facts, "part": part, **_measured(chosen, options, part == WHOLE)}
         if part == WHOLE:
             row["deepfakebench_video_auc"] = deepfakebench_video_auc(chosen)
         rows.append(row)
@@ -89,24 +92,24 @@ def result_rows(evaluation: Evaluation, options: ReportOptions) -> list[Row]:
 
 
 def seed_rows(rows: Sequence[Row]) -> list[Row]:
-    """Average the runs of each experiment on each set and part, of each run its first row.
+    """Average the runs of each experiment on each set, condition and part, of each its first row.
 
     Args:
         rows: Of `result_rows`.
 
     Returns:
-        experiment, set, part, `num_runs`, and for `SEED_FIGURES` `<figure>_mean` and `<figure>_sd`
-        (of a sample; NaN for one run).
+        experiment, set, condition, part, `num_runs`, and for `SEED_FIGURES` `<figure>_mean` and
+        `<figure>_sd` (of a sample; NaN for one run).
     """
     # Of one run one row: two of its checkpoints are no two seeds.
     groups: dict[tuple[str, ...], dict[tuple[str, int | None], Row]] = {}
     for row in rows:
-        key = tuple(row[name] for name in ("experiment", "set", "part", "manifest"))
+        key = tuple(row[name] for name in _SAME)
         groups.setdefault(key, {}).setdefault((row["run"], row["seed"]), row)
     found = []
-    for (experiment, name, part, _), of_runs in groups.items():
+    for key, of_runs in groups.items():
         members = list(of_runs.values())
-        averaged: Row = {"experiment": experiment, "set": name, "part": part}
+        averaged: Row = dict(zip(_SAME[:-1], key[:-1], strict=True))
         averaged["num_runs"] = len(members)
         for figure in SEED_FIGURES:
             values = [row[figure] for row in members if figure in row]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 RESULT_COLUMNS = {
     "run": "run",
     "set": "set",
+    "condition": "condition",
     "part": "part",
     "frame_auc": "frame AUC",
     "clip_auc": "clip AUC",
@@ -34,6 +35,7 @@ RESULT_COLUMNS = {
 SEED_COLUMNS = {
     "experiment": "experiment",
     "set": "set",
+    "condition": "condition",
     "part": "part",
     "num_runs": "runs",
     "video_auc_mean": "video AUC",
@@ -53,6 +55,8 @@ DIFFERENCE_COLUMNS = {
     "num_left_out": "scored by one",
     "reason": "note",
 }
+#: Headings of texts, which stand on the left.
+_TEXTS = ("run", "set", "condition", "part", "experiment", "runs", "note")
 
 
 def cells(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[list[str]]:
@@ -101,7 +105,7 @@ def screen(table: Sequence[Sequence[str]], title: str) -> Table:
     head, *body = table
     shown = Table(title=title)
     for heading in head:
-        is_text = heading in ("run", "set", "part", "experiment", "runs", "note")
+        is_text = heading in _TEXTS
         shown.add_column(heading, justify="left" if is_text else "right")
     for row in body:
         shown.add_row(*map(escape, row))  # brackets of a name are letters

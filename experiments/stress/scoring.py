@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from callbacks.ledger import SCHEMA_VERSION
 from callbacks.provenance import digest
 from datamodules.atomic import write_text_atomically
 from datamodules.store.prepared import CHECKSUMS_NAME, MANIFEST_NAME
@@ -76,7 +77,9 @@ class Scoring:
     def made_of(self) -> dict[str, object]:
         """Give what the ledger depends on, but for the store, as JSON values."""
         checkpoint = digest(checkpoint_of(self.run))
-        known = {"checkpoint": checkpoint, "arguments": list(self.words)}
+        known: dict[str, object] = {"checkpoint": checkpoint, "arguments": list(self.words)}
+        # One of an older version may lack what is told of its condition.
+        known["ledger_version"] = SCHEMA_VERSION
         return dict(json.loads(json.dumps({**known, "condition": self.condition})))
 
 

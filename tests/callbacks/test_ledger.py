@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from callbacks.ledger import (
+    ORDINARY,
     SCHEMA,
+    VERSION_KEY,
     ClipScores,
     LedgerError,
     Names,
@@ -110,7 +112,7 @@ def test_what_is_no_ledger_is_refused_in_one_line(tmp_path: Path, frame: pl.Data
     with pytest.raises(LedgerError, match="not a ledger of this suite"):
         read_ledger(path)
     frame.write_parquet(path, metadata={"forgery_ledger": "99"})
-    with pytest.raises(LedgerError, match="version 99, this code reads version 1"):
+    with pytest.raises(LedgerError, match="version 99, this code reads versions 1 to 2"):
         read_ledger(path)
     frame.drop("logit").write_parquet(path, metadata={"forgery_ledger": "1"})
     with pytest.raises(LedgerError, match="column logit is missing, not Float64"):
@@ -136,3 +138,18 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> No
         write_whole(path, "new \ud800")  # cannot be encoded, as a full disk cannot be written
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_the_version_before_conditions_is_read(
+    tmp_path: Path, frame: pl.DataFrame
+) -> None:
+    path = tmp_path / "old.parquet"
+    frame.drop(list(ORDINARY)).write_parquet(path, metadata={VERSION_KEY: "1"})
+    assert read_ledger(path).equals(frame)
+    assert read_ledger(path, ["level", "logit"]).columns == ["level", "logit"]
+    frame.write_parquet(path, metadata={VERSION_KEY: "3"})
+    with pytest.raises(LedgerError, match="of version 3, this code reads versions 1 to 2"):
+        read_ledger(path)
+    frame.drop("level").write_parquet(path, metadata={VERSION_KEY: "2"})
+    with pytest.raises(LedgerError, match="column level is missing"):
+        read_ledger(path)

@@ -32,7 +32,7 @@ METHODS = ("Deepfakes", "Face2Face")
 PEOPLE = 24
 
 
-def write_run(path: Path, run: str, seed: int, gain: float = 1.0) -> Path:
+def write_run(path: Path, run: str, seed: int, gain: float = 1.0, **condition: str | int) -> Path:
     """A real video of each person and a fake by each method; the last person has no face."""
     generator = np.random.default_rng(seed)
     records, logits = [], []
@@ -49,7 +49,7 @@ def write_run(path: Path, run: str, seed: int, gain: float = 1.0) -> Path:
             own = generator.normal(size=2) + gain * bool(method)
             logits.append([] if lost else own.tolist())
     source = replace(SOURCE, run=run, seed=seed, checkpoint=f"c{seed}")
-    return write_toy(path, records, logits, source=source)
+    return write_toy(path, records, logits, source=source, **condition)
 
 
 @pytest.fixture
@@ -157,6 +157,32 @@ def test_the_program_writes_tables_and_warns(
     assert rows[0]["num_videos"] == "72.0"
     line = next(line for line in text.splitlines() if "weak - strong" in line)
     assert float(line.split("|")[3]) < -0.2
+
+
+def test_conditions_are_rows_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = write_run(tmp_path / "clean.parquet", "a", 1, gain=4.0)
+    noise = {"perturbation": "noise", "level": 5, "faces": "clean"}
+    noisy = write_run(tmp_path / "noisy.parquet", "a", 1, gain=0.2, **noise)
+    other = write_run(tmp_path / "other.parquet", "b", 2, gain=0.2, **noise)
+    words = [str(path) for path in (clean, noisy, other)]
+    assert main([*words, "--out", str(tmp_path / "out"), "--resamples", "50"]) == 0
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["part"] == WHOLE]
+    told = [(row["run"], row["perturbation"], row["level"], row["condition"]) for row in rows]
+    assert told == [
+        ("a", "clean", "0", ""), ("a", "noise", "5", "noise 5"), ("b", "noise", "5", "noise 5"),
+    ]  # fmt: skip
+    assert float(rows[0]["video_auc"]) > 0.9 > float(rows[1]["video_auc"])
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| a | toy | noise 5 | all |" in text
+    # Only the two on the same perturbed videos are compared, and averaged as seeds.
+    gaps = text.partition("## Differences")[2]
+    assert "| a - b | toy (noise 5) |" in gaps
+    assert "| a - a |" not in gaps
+    assert "a: toy, noise 5, all: videos without a score: 1 no_face" in text
+    assert "| toy | toy | noise 5 | all | 2 |" in text
 
 
 @pytest.mark.parametrize(

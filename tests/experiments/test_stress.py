@@ -55,6 +55,8 @@ def test_a_sweep_resumes_and_reports(
     )
     assert clean["video_id"].to_list() == noisy["video_id"].to_list()
     assert clean["logit"].to_list() != noisy["logit"].to_list()
+    assert set(clean.select("perturbation", "level", "faces").rows()) == {("clean", 0, "own")}
+    assert set(noisy.select("perturbation", "level", "faces").rows()) == {("noise", 4, "clean")}
     # The clean store was prepared as the run's own data were, of the test videos only.
     assert set(clean["split"]) == {"test"}
 

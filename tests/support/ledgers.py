@@ -39,7 +39,7 @@ def toy_frame(
     logits: Sequence[Sequence[float]],
     source: Provenance = SOURCE,
     frames: Sequence[Sequence[float]] | None = None,
-    **constants: str,
+    **constants: str | int,
 ) -> pl.DataFrame:
     """Rows of videos with the given logits of their clips; a video without any is unscored."""
     key = [(v, c) for v, clips in enumerate(logits) for c in range(len(clips))]

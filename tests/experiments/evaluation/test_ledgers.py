@@ -140,3 +140,24 @@ def test_four_fakes_with_one_folder_name_stay_four_videos(tmp_path: Path) -> Non
     )
     assert found.videos.height == 4
     assert len(set(found.score)) == 4
+
+
+def test_conditions_of_one_checkpoint_are_never_mixed(tmp_path: Path) -> None:
+    conditions: list[dict[str, str | int]] = [
+        {},
+        {"perturbation": "noise", "level": 3, "faces": "clean"},
+        {"perturbation": "noise", "level": 4, "faces": "clean"},
+        {"perturbation": "noise", "level": 4, "faces": "own"},
+        {"perturbation": "blank_face", "level": 0, "faces": "clean"},
+    ]
+    paths = [
+        write_toy(tmp_path / f"{n}.parquet", RECORDS, [[float(n)]] * 4, **condition)
+        for n, condition in enumerate(conditions)
+    ]
+    found = read_evaluations(paths)
+    assert [one.clip_logit.tolist() for one in found] == [[float(n)] * 4 for n in range(5)]
+    assert [one.condition for one in found] == [
+        "", "noise 3", "noise 4", "noise 4, faces found again", "blank_face",
+    ]  # fmt: skip
+    assert [one.is_ordinary for one in found] == [True, False, False, False, False]
+    assert [one.set_name for one in found[:2]] == ["toy", "toy (noise 3)"]
