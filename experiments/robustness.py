@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 _MAX_NAMED = 5
 _EPILOG = f"""\
 perturbations: {", ".join(NAMES)}; groups: {", ".join(GROUPS)} (default seven, those of
-DeeperForensics-1.0). Faces are those of the unchanged videos. OUT/clean holds these, OUT/stores the
-perturbed ones, OUT/scores/<run> the ledgers, robustness.csv, .md, .json, .png and .svg.
+DeeperForensics-1.0). OUT/clean holds the unchanged videos, OUT/stores the perturbed ones,
+OUT/scores/<run> the ledgers, robustness.csv, .md, .json, .png and .svg; with --faces again, where a
+video whose faces are not found has no score, OUT/stores-again and OUT/scores/<run>-again.
 """
 
 
@@ -86,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--perturbations", nargs="+", default=["seven"], metavar="NAME")
     parser.add_argument("--levels", nargs="+", type=int, default=list(LEVELS), metavar="N")
     parser.add_argument(
+        "--faces",
+        choices=("clean", "again"),
+        default="clean",
+        help="those of the unchanged videos, or searched again in the perturbed ones (clean)",
+    )
+    parser.add_argument(
         "--drop-stores", action="store_true", help="remove each perturbed store once it is scored"
     )
     add_common_options(parser)
@@ -102,7 +109,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     raw = open_root(arguments.root)
     clean = clean_store(arguments, raw)
     folder, ledgers, failures = score_all(arguments, raw, clean, perturbations)
-    _report(arguments.run, folder, perturbations, ledgers)
+    _report(arguments, folder, perturbations, ledgers)
     say_failures(failures)
     return int(bool(failures))
 
@@ -151,13 +158,16 @@ def score_all(
 
     words = ["--gpus", arguments.gpus] if arguments.gpus else ["--trainer.devices=1"]
     words += arguments.test
+    again = _again(arguments)
     folder = result_folder(arguments.run, arguments.out)
+    folder = folder.with_name(folder.name + again)
+    stores = arguments.out / f"stores{again}"
 
     def scoring(key: str, store: Path, **condition: object) -> Scoring:
         return Scoring(arguments.run, store, folder / key, words, condition)
 
     todo = {
-        p: scoring(p.key, arguments.out / "stores" / p.key, seed=arguments.seed, **p.parameters())
+        p: scoring(p.key, stores / p.key, seed=arguments.seed, **p.parameters())
         for p in perturbations
     }
     drop = getattr(arguments, "drop_stores", False)
@@ -167,10 +177,10 @@ def score_all(
         ledgers = {"clean": score_store(scoring("clean", clean))}
         # Without keeping stores, one at a time needs the room of one.
         for group in [[p] for p in left] if drop else [left]:
-            failures |= _make(arguments, raw, clean, group, tell)
+            failures |= _make(arguments, raw, clean, stores, group, tell)
             for done, perturbation in enumerate(group):
                 tell("scoring", done, len(group))
-                score_store(todo[perturbation])
+                score_store(todo[perturbation], ledgers["clean"])
                 if drop:
                     shutil.rmtree(todo[perturbation].store)
             tell("scoring", len(group), len(group))
@@ -181,18 +191,25 @@ def _make(
     arguments: argparse.Namespace,
     raw: DataRoot,
     clean: Path,
+    stores: Path,
     group: Sequence[Perturbation],
     tell: Tell,
 ) -> dict[str, str]:
     from datamodules.perturbations.stores import make_stores
 
     made = make_stores(
-        *(raw, clean, arguments.out / "stores", group),
+        *(raw, clean, stores, group),
         seed=arguments.seed,
+        search=bool(_again(arguments)),
         num_workers=num_workers(arguments),
         tell=lambda done, total: tell("perturbing videos", done, total),
     )
     return made.failures
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """Give what names of folders end in where faces are searched again; empty elsewhere."""
+    return "-again" * (getattr(arguments, "faces", "clean") == "again")
 
 
 def num_workers(arguments: argparse.Namespace) -> int:
@@ -256,7 +273,10 @@ def say_failures(failures: dict[str, str]) -> None:
 
 
 def _report(
-    run: Path, folder: Path, perturbations: Sequence[Perturbation], ledgers: dict[str, Path]
+    arguments: argparse.Namespace,
+    folder: Path,
+    perturbations: Sequence[Perturbation],
+    ledgers: dict[str, Path],
 ) -> None:
     """Write table and plot from the ledgers alone, and show the table."""
     from callbacks.provenance import digest
@@ -265,16 +285,18 @@ def _report(
     from experiments.stress.scoring import checkpoint_of
     from experiments.stress.table import as_csv, as_json, as_markdown, condition_row
 
+    run = arguments.run
     name = run.resolve().name
     clean = ledgers["clean"]
     rows = [condition_row("clean", 0, clean, clean)]
     rows += [condition_row(p.name, p.level, ledgers[p.key], clean) for p in perturbations]
-    facts = {"run": name, "checkpoint": digest(checkpoint_of(run))}
-    table = as_markdown(rows, f"Robustness of {name}")
+    facts = {"run": name, "checkpoint": digest(checkpoint_of(run)), "faces": arguments.faces}
+    again = arguments.faces == "again"
+    table = as_markdown(rows, f"Robustness of {name}", again)
     write_text_atomically(folder / "robustness.csv", as_csv(rows))
     write_text_atomically(folder / "robustness.json", as_json(rows, perturbations, facts))
     write_text_atomically(folder / "robustness.md", table)
-    draw_severity(folder, rows, name)
+    draw_severity(folder, rows, f"{name}, faces found again" if again else name)
     sys.stdout.write(f"{table}\nTable, plot and ledgers: {folder}\n")
 
 

@@ -1,8 +1,8 @@
-"""How far the ROC AUC may be off by the choice of videos: draws of whole groups of them."""
+"""How far figures may be off by the choice of videos: draws of whole groups of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Weights held at a time while resampling; 16 MB of float64 [ours].
 _MAX_WEIGHTS = 2_000_000
+#: Figures of `resampled_figures`.
+RESAMPLED = ("auc", "ap", "eer", "balanced_accuracy")
 
 
 def bootstrap_interval(
@@ -86,15 +88,61 @@ def resampled_aucs(
         For each score the AUC of each resample, shape (R,), NaN where a class was not drawn; shape
         (0,) if a class is absent altogether or there is one group only.
     """
-    member = np.arange(len(label)) if group is None else np.unique(group, return_inverse=True)[1]
-    if int(member.max(initial=-1)) < 1 or len(np.unique(label)) < 2:
+    member = _members(label, group)
+    if member is None:
         return [np.zeros(0) for _ in scores]
     rankings = [_Ranking(label, score) for score in scores]
     areas: list[list[Floats]] = [[] for _ in scores]
     for times in _draws(member, num_resamples, seed):
         for ranking, found in zip(rankings, areas, strict=True):
-            found.append(ranking.auc(times))
+            found.append(ranking.curve(times).area())
     return [np.concatenate(found) for found in areas]
+
+
+def resampled_figures(
+    label: Ints,
+    score: Floats,
+    group: Ints | None = None,
+    *,
+    threshold: float = 0.5,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """Measure AUC, AP, EER and balanced accuracy on the resamples of `resampled_aucs`.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+        group: Videos with equal numbers are drawn together, shape (N,), int64; None draws videos.
+        threshold: A score that reaches it is called fake.
+        num_resamples: How many times to draw (R).
+        seed: Of the draws.
+
+    Returns:
+        `auc`, `ap`, `eer` and `balanced_accuracy` of each resample, shape (R,), NaN where a class
+        was not drawn; shape (0,) if a class is absent altogether or there is one group only.
+    """
+    member = _members(label, group)
+    if member is None:
+        return {name: np.zeros(0) for name in RESAMPLED}
+    ranking = _Ranking(label, score)
+    called = ranking.num_called(threshold)
+    parts: dict[str, list[Floats]] = {name: [] for name in RESAMPLED}
+    for times in _draws(member, num_resamples, seed):
+        curve = ranking.curve(times)
+        parts["auc"].append(curve.area())
+        parts["ap"].append(curve.average_precision())
+        parts["eer"].append(curve.equal_error_rate())
+        parts["balanced_accuracy"].append(curve.balanced_accuracy(called))
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def _members(label: Ints, group: Ints | None) -> Ints | None:
+    """Number the groups from 0; None where there is nothing to draw from."""
+    member = np.arange(len(label)) if group is None else np.unique(group, return_inverse=True)[1]
+    if int(member.max(initial=-1)) < 1 or len(np.unique(label)) < 2:
+        return None
+    return member
 
 
 def _draws(member: Ints, num_resamples: int, seed: int) -> Iterator[Ints]:
@@ -111,24 +159,78 @@ def _draws(member: Ints, num_resamples: int, seed: int) -> Iterator[Ints]:
 
 
 class _Ranking:
-    """N videos sorted by score once, to be weighted many times."""
+    """N videos sorted from the highest score to the lowest once, to be weighted many times."""
 
     def __init__(self, label: Ints, score: Floats) -> None:
-        order = np.argsort(score, kind="stable")
-        ordered, fake = score[order], label[order] == 1
-        fresh = np.r_[True, ordered[1:] != ordered[:-1]]  # starts a run of ties
-        self._fakes, self._reals = order[fake], order[~fake]
-        run = np.cumsum(fresh)
-        # Reals below each fake, and up to it: those in between are ties.
-        self._under = np.searchsorted(run[~fake], run[fake], side="left")
-        self._upto = np.searchsorted(run[~fake], run[fake], side="right")
+        self._order = np.argsort(score, kind="stable")[::-1]
+        ordered = score[self._order]
+        self._fake = label[self._order] == 1
+        # Ends of runs of ties: a threshold lies between runs.
+        self._ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
+        self._levels = ordered[self._ends]
 
-    def auc(self, weight: Ints) -> Floats:
-        """Return the AUC of R weightings; weight (R, N) int64, result (R,) float64."""
-        reals = np.cumsum(weight[:, self._reals], axis=1, dtype=np.float64)
-        below = np.concatenate([np.zeros((len(weight), 1)), reals], axis=1)
-        won = (below[:, self._under] + below[:, self._upto]) / 2
-        fakes = weight[:, self._fakes]
-        with np.errstate(invalid="ignore"):  # 0 / 0 where a class was not drawn
-            area: Floats = (fakes * won).sum(axis=1) / (fakes.sum(axis=1) * below[:, -1])
-        return area
+    def num_called(self, threshold: float) -> int:
+        """Count the runs whose score reaches a threshold."""
+        return int(np.count_nonzero(self._levels >= threshold))
+
+    def curve(self, weight: Ints) -> _Curves:
+        """Weight the videos R times, weight (R, N) int64."""
+        drawn = weight[:, self._order]
+        shape = (len(weight), len(self._ends) + 1)
+        found, accused = np.zeros(shape), np.zeros(shape)
+        found[:, 1:] = np.cumsum(drawn * self._fake, axis=1)[:, self._ends]
+        accused[:, 1:] = np.cumsum(drawn, axis=1)[:, self._ends] - found[:, 1:]
+        return _Curves(found, accused)
+
+
+class _Curves(NamedTuple):
+    """R weightings of the same videos, as the threshold falls past P - 1 scores from infinity.
+
+    Attributes:
+        found: Fakes that reach it, shape (R, P), float64 of whole numbers.
+        accused: Reals that do.
+
+    Figures have shape (R,) and are NaN where a class was not drawn.
+    """
+
+    found: Floats
+    accused: Floats
+
+    def area(self) -> Floats:
+        """Measure the area under the ROC curve; whole numbers until the end, so without error."""
+        twice = np.einsum(
+            "rp,rp->r", np.diff(self.accused, axis=1), self.found[:, 1:] + self.found[:, :-1]
+        )
+        return _share(twice, 2 * self.found[:, -1] * self.accused[:, -1])
+
+    def average_precision(self) -> Floats:
+        """Average the precision over the fakes."""
+        # Before anything is drawn nothing is found, either.
+        called = np.maximum(self.found[:, 1:] + self.accused[:, 1:], 1)
+        gained = np.einsum("rp,rp->r", np.diff(self.found, axis=1), self.found[:, 1:] / called)
+        mean = _share(gained, self.found[:, -1])
+        return np.where(self.accused[:, -1] > 0, mean, np.nan)
+
+    def equal_error_rate(self) -> Floats:
+        """Find where as many reals are accused as fakes are missed, interpolated."""
+        fakes, reals = self.found[:, -1:], self.accused[:, -1:]
+        # Misses less false alarms, times both classes: whole numbers that fall past 0.
+        gap = (fakes - self.found) * reals - self.accused * fakes
+        row = np.arange(len(gap))
+        after = np.maximum(np.argmax(gap <= 0, axis=1), 1)
+        before = after - 1
+        part = _share(gap[row, before], gap[row, before] - gap[row, after])
+        low, high = (_share(self.accused[row, at], reals[:, 0]) for at in (before, after))
+        return low + part * (high - low)
+
+    def balanced_accuracy(self, num_called: int) -> Floats:
+        """Average the shares of right calls, where so many scores are called fake."""
+        hits = _share(self.found[:, num_called], self.found[:, -1])
+        alarms = _share(self.accused[:, num_called], self.accused[:, -1])
+        return (hits + 1 - alarms) / 2
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    """Divide; NaN by nothing."""
+    found: Floats = np.full(len(part), np.nan)
+    return np.divide(part, whole, out=found, where=whole > 0)

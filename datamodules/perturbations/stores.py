@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from datamodules.datasets.naming import short_hash
 from datamodules.errors import DataError
 from datamodules.manifest import write_manifest
+from datamodules.perturbations.searching import check_can_search
 from datamodules.perturbations.tracks import PerturbTask, perturb_record
 from datamodules.preprocess.engine import DiskFullError, Job, Ledger, open_engine, run_job, run_jobs
-from datamodules.preprocess.frame_choice import ALL_FRAMES
+from datamodules.preprocess.prepare import cached_backend, options_in
 from datamodules.preprocess.work import software
 from datamodules.storage.output import LocalOutput
 from datamodules.store.prepared import (
@@ -27,11 +28,12 @@ from datamodules.store.prepared import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from datamodules.perturbations.table import Perturbation
     from datamodules.preprocess.engine import Engine, Outcome
+    from datamodules.preprocess.prepare import PrepareOptions
     from datamodules.schema import Split, VideoRecord
     from datamodules.storage.root import DataRoot
 
@@ -63,6 +65,7 @@ def make_stores(
     *,
     split: Split = "test",
     seed: int = 0,
+    search: bool = False,
     num_workers: int = 1,
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> PerturbedStores:
@@ -75,6 +78,7 @@ def make_stores(
         perturbations: Which to make.
         split: Whose videos are taken; a store holds no others.
         seed: Of all draws.
+        search: Search the faces anew in the changed frames, instead of taking those of `clean`.
         num_workers: Processes at once; 1 works in this one. Has no influence on the result.
         tell: Called with the number of videos done and of all, over all perturbations.
 
@@ -82,25 +86,49 @@ def make_stores(
         Where they lie, and what went wrong.
 
     Raises:
-        DataError: If the clean store has no video of the split, another run is writing into
-            `out`, or the disk is full.
+        DataError: If the clean store has no video of the split, its faces are to be searched and
+            come from files, another run is writing into `out`, or the disk is full.
     """
     store = PreparedStore(clean)
     records = [record for record in store.records if record.split == split]
     if not any(record.status == "ok" for record in records):
         raise DataError(f"{clean}: no video of the {split} split has a face that could be scored")
+    settings = _Settings(raw, clean, options_in(store.info.parameters), seed, search)
     root = LocalOutput(out)
-    work = _Work(root, Ledger(root), _jobs(raw, store, clean, out, perturbations, records, seed))
+    work = _Work(root, Ledger(root), _jobs(store, out, perturbations, records, settings))
     try:
         with root.only_run():
             root.clean()
             failures = work.do(num_workers, tell)
             for perturbation in perturbations:
-                _describe(out / perturbation.key, store, perturbation, records, seed, work.results)
+                found = {r.video_id: work.result(perturbation, r) for r in records}
+                _describe(out / perturbation.key, store, perturbation, settings, found)
     except DiskFullError as error:
         raise DataError(f"the disk of {out} is full ({error}); make room and run again") from error
-    folders = {p.key: out / p.key for p in perturbations}
-    return PerturbedStores(folders, work.num_kept, failures)
+    return PerturbedStores({p.key: out / p.key for p in perturbations}, work.num_kept, failures)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What all videos of a run have in common, as `PerturbTask` has it."""
+
+    raw: DataRoot
+    clean: Path
+    options: PrepareOptions
+    seed: int
+    search: bool
+
+    def __post_init__(self) -> None:
+        if self.search:
+            check_can_search(self.options)
+
+    def made_of(self) -> dict[str, Any]:
+        """Name what tracks depend on."""
+        known: dict[str, Any] = {"seed": self.seed, "software": software()}
+        if self.search:
+            version = cached_backend(self.options, self.raw.folder).version
+            known |= {"search": self.options.parameters(), "backend_version": version}
+        return known
 
 
 class _Work:
@@ -150,6 +178,10 @@ class _Work:
                     self.results[_place(outcome.job)] = outcome.result
         return failures
 
+    def result(self, perturbation: Perturbation, record: VideoRecord) -> dict[str, Any] | None:
+        """Give what became of a video; None where it failed or had no face to begin with."""
+        return self.results.get((perturbation.key, record.video_id))
+
     def _is_whole(self, job: Job, result: dict[str, Any]) -> bool:
         key = job.task.perturbation.key
         return all(
@@ -162,28 +194,34 @@ def _place(job: Job) -> tuple[str, str]:
 
 
 def _jobs(
-    raw: DataRoot,
     store: PreparedStore,
-    clean: Path,
     out: Path,
     perturbations: Sequence[Perturbation],
     records: Sequence[VideoRecord],
-    seed: int,
+    settings: _Settings,
 ) -> list[Job]:
-    made_with, frames = software(), str(store.info.parameters.get("frames", ALL_FRAMES))
+    shared = settings.made_of()
     hashes = {r.video_id: [store.checksum(path) for path in r.tracks] for r in records}
     return [
         Job(
             short_hash(f"{perturbation.key} {record.video_id}"),
-            PerturbTask(raw, clean, out / perturbation.key, record, frames, perturbation, seed),
+            PerturbTask(
+                settings.raw,
+                settings.clean,
+                out / perturbation.key,
+                record,
+                settings.options,
+                perturbation,
+                settings.seed,
+                settings.search,
+            ),
             {
                 "perturb_version": PERTURB_VERSION,
                 "perturbation": perturbation.parameters(),
-                "seed": seed,
                 "video_id": record.video_id,
                 "sha256": record.sha256,
                 "tracks": hashes[record.video_id],
-                "software": made_with,
+                **shared,
             },
         )
         for perturbation in perturbations
@@ -196,25 +234,23 @@ def _describe(
     folder: Path,
     store: PreparedStore,
     perturbation: Perturbation,
-    records: Sequence[VideoRecord],
-    seed: int,
-    results: dict[tuple[str, str], dict[str, Any]],
+    settings: _Settings,
+    found: Mapping[str, dict[str, Any] | None],
 ) -> None:
     """Write the files that make a folder of tracks a store; the manifest, which opens it, last."""
-    found = {
-        record.video_id: results.get((perturbation.key, record.video_id)) for record in records
-    }
     files = [file for result in found.values() if result for file in result["files"]]
-    parameters = {"perturbation": perturbation.parameters(), "perturbation_seed": seed}
+    parameters = {"perturbation": perturbation.parameters(), "perturbation_seed": settings.seed}
+    parameters["perturbation_faces"] = "own" if settings.search else "clean"
     info = replace(
         store.info, parameters={**store.info.parameters, **parameters}, counts=_counts(found)
     )
     write_checksums(folder, {file["path"]: file["sha256"] for file in files})
     write_prepared_info(folder, info)
-    write_manifest((_changed(r, found[r.video_id]) for r in records), folder / MANIFEST_NAME)
+    changed = (_changed(r, found[r.video_id]) for r in store.records if r.video_id in found)
+    write_manifest(changed, folder / MANIFEST_NAME)
 
 
-def _counts(found: dict[str, dict[str, Any] | None]) -> dict[str, int]:
+def _counts(found: Mapping[str, dict[str, Any] | None]) -> dict[str, int]:
     statuses: dict[str, int] = defaultdict(int)
     for result in found.values():
         statuses[result["status"] if result else "unscored"] += 1

@@ -1,14 +1,15 @@
-"""One video of a prepared store, perturbed: the faces that are known, cut out of changed frames.
+"""One video of a prepared store, perturbed: faces cut out of changed frames.
 
-Faces are not looked for again: boxes and landmarks are those of the unchanged video, so that what
-is measured is the detector's sight and not the face finder's.
+Usually boxes and landmarks are those of the unchanged video, so that what is measured is the
+detector's sight and not the face finder's. They can be searched anew in the changed frames, as in
+use, where a face that is not found leaves a video without a score.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from datamodules.faces.detect import Face
 from datamodules.faces.people import Role
 from datamodules.faces.track import LinkedTrack
 from datamodules.perturbations.applying import Footage, outcome_of, perturbed_frames
+from datamodules.perturbations.searching import search_tracks
 from datamodules.preprocess.crops import store_tracks
 from datamodules.preprocess.frame_choice import (
     frame_numbers,
@@ -31,13 +33,14 @@ from datamodules.video.frames_reader import is_frames
 from datamodules.video.reader import file_sha256, open_video
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from datamodules.perturbations.applying import Outcome
     from datamodules.perturbations.table import Perturbation
+    from datamodules.preprocess.prepare import PrepareOptions
     from datamodules.schema import FaceTrack, VideoRecord
     from datamodules.storage.root import DataRoot
     from datamodules.store.track_file import TrackMeta
@@ -52,18 +55,20 @@ class PerturbTask:
         clean: The prepared store of the unchanged videos.
         out: The store to write into.
         record: The video, in a manifest of `clean`.
-        frames: Which frames of a video `clean` was made of.
+        options: How `clean` was prepared.
         perturbation: What is done to it.
         seed: Of all draws.
+        search: Search the faces anew in the changed frames.
     """
 
     raw: DataRoot
     clean: Path
     out: Path
     record: VideoRecord
-    frames: str
+    options: PrepareOptions
     perturbation: Perturbation
     seed: int
+    search: bool = False
 
 
 def perturb_record(task: PerturbTask) -> dict[str, Any]:
@@ -86,16 +91,15 @@ def perturb_record(task: PerturbTask) -> dict[str, Any]:
         video = task.raw.folder / record.path
         _check_same(video, record)
         plan = _plan(task)
-        frames = stack.enter_context(
-            open_video(video, record.decoder, record.num_frames, record.frames)
-        )
-        changed = perturbed_frames(
-            islice(frames, plan.footage.num_frames), task.perturbation, plan.footage, task.seed
-        )
+        if task.search:
+            # Decoded and changed twice, so that no video is held in memory.
+            with closing(_changed_frames(task, video, plan)) as frames:
+                where = (video, task.raw.folder, task.options)
+                tracks, roles = search_tracks(*where, frames)
+            plan = replace(plan, tracks=tracks, roles=roles)
         folder = task.out / "tracks" / record.video_id
-        stored = store_tracks(
-            taken(changed, plan.numbers), plan.tracks, plan.roles, folder, plan.meta
-        )
+        with closing(_changed_frames(task, video, plan)) as frames:
+            stored = store_tracks(frames, plan.tracks, plan.roles, folder, plan.meta)
     files = [
         {
             "path": f"tracks/{record.video_id}/{track['path']}",
@@ -105,13 +109,24 @@ def perturb_record(task: PerturbTask) -> dict[str, Any]:
         for track in stored
     ]
     return {
-        "status": "ok" if files else "short",
+        "status": "ok" if files else ("no_face" if task.search else "short"),
         "num_frames": len(plan.outcome.shown),
         "fps": plan.outcome.fps,
         "height": plan.outcome.height,
         "width": plan.outcome.width,
         "files": files,
     }
+
+
+def _changed_frames(
+    task: PerturbTask, video: Path, plan: _Plan
+) -> Generator[NDArray[np.uint8], None, None]:
+    """Yield the changed frames of which tracks count the places."""
+    record, footage = task.record, plan.footage
+    with open_video(video, record.decoder, record.num_frames, record.frames) as frames:
+        needed = islice(frames, footage.num_frames)
+        changed = perturbed_frames(needed, task.perturbation, footage, task.seed)
+        yield from taken(changed, plan.numbers)
 
 
 @dataclass(frozen=True)
@@ -136,10 +151,14 @@ class _Plan:
 
 
 def _plan(task: PerturbTask) -> _Plan:
-    record, choice = task.record, task.frames
+    record, choice = task.record, task.options.frames
     readers = [TrackReader(task.clean / path) for path in record.tracks]
     numbers = frame_numbers(choice, record.num_frames)
     footage = _footage(record, readers, numbers)
+    if task.search:
+        # Faces may turn up where there were none before.
+        looked_at = numbers[: task.options.max_frames or None]
+        footage = replace(footage, num_frames=looked_at[-1] + 1)
     numbers = numbers[: bisect_left(numbers, footage.num_frames)]
     outcome = outcome_of(task.perturbation, footage)
     place = {number: index for index, number in enumerate(numbers)}

@@ -6,7 +6,7 @@ belong to a track, so that no video is ever held in memory.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ from datamodules.video.reader import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Literal
 
     from datamodules.faces.detect import Face
@@ -99,6 +99,16 @@ class PrepareOptions:
         values = asdict(self)
         del values["faces"]
         return values
+
+
+def options_in(parameters: Mapping[str, Any]) -> PrepareOptions:
+    """Read how a store was prepared out of what it says of itself.
+
+    Args:
+        parameters: Of its `PreparedInfo`; what an older one does not say is as usual.
+    """
+    known = {field.name for field in fields(PrepareOptions)}
+    return PrepareOptions(**{name: value for name, value in parameters.items() if name in known})
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,7 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
     tracks, roles, dropped = link_tracks(found.faces, found.cuts, rules, options.people)
     dropped += _dropped_frames(found, tracks)
     dropped += not_taken_rows(options.frames, found.numbers, info.num_frames)
-    tracks, beyond = _shorten(tracks, options.max_clips)
+    tracks, beyond = keep_first_clips(tracks, options.max_clips)
     stored = _store(task, info, found, backend, tracks, roles)
     return {
         "status": "ok" if stored else "no_face",
@@ -198,7 +208,7 @@ def prepare_video(task: VideoTask) -> dict[str, Any]:
 def _look_at(task: VideoTask, video: Path) -> tuple[VideoInfo, FaceBackend, Found]:
     """Find the faces of a video, and who found them."""
     info = probe_video(video, allow_damaged=True, frames=task.frames)
-    backend = _backend(task.options, task.root)
+    backend = cached_backend(task.options, task.root)
     backend.begin(video)
     choice = task.options.frames
     known = task.known.by_frame(info, choice) if task.known else {}
@@ -223,15 +233,32 @@ def failed_result(reason: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _backend(options: PrepareOptions, root: Path) -> FaceBackend:
-    """Make the backend once in each process."""
+def cached_backend(options: PrepareOptions, root: Path) -> FaceBackend:
+    """Make the face backend once in each process.
+
+    Args:
+        options: How to prepare.
+        root: Of the raw videos.
+
+    Raises:
+        DataError: If it cannot be made.
+        WeightsError: If weights are missing.
+    """
     return face_backend(options.backend, **options.backend_options(root))
 
 
-def _shorten(
+def keep_first_clips(
     tracks: Sequence[LinkedTrack[Face]], max_clips: int
 ) -> tuple[list[LinkedTrack[Face]], list[dict[str, Any]]]:
-    """Keep the first clips of each track; give rows on the rest."""
+    """Cut tracks after their first clips.
+
+    Args:
+        tracks: Any.
+        max_clips: Clips of `CLIP_FRAMES` to keep, 0 for all.
+
+    Returns:
+        The tracks, and rows on what was cut off for the report.
+    """
     most = max_clips * CLIP_FRAMES
     if not most:
         return list(tracks), []

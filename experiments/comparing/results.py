@@ -12,8 +12,8 @@ import polars as pl
 from callbacks.ledger import LedgerError
 from experiments.evaluation.comparison import Comparison, compare
 from experiments.evaluation.figures import counted_videos, set_figures, unscored
+from experiments.evaluation.intervals import NUM_RESAMPLES, video_intervals
 from experiments.evaluation.results import MAX_PARTS
-from lightning_modules.bootstrap import bootstrap_interval
 from lightning_modules.metrics import roc_auc
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from experiments.comparing.runs import Run
     from experiments.evaluation.ledgers import Evaluation
 
-#: Bootstrap resamples behind each interval, as in a test.
-NUM_RESAMPLES = 2000
 #: Level below which a difference is marked.
 SIGNIFICANT = 0.05
 #: Figures of the long table, in its order.
@@ -40,8 +38,7 @@ class Cell:
     Attributes:
         evaluation: Its videos and clips.
         figures: By name, as `set_figures` has them.
-        low: Lower bound of the 95 % interval of the video AUC.
-        high: Upper bound.
+        bounds: 95 % intervals of the videos' `auc`, `ap`, `eer` and `balanced_accuracy`.
         unscored: Videos without a score, by status.
         versus: Against the reference run on the same videos; None for the reference itself and
             where there is nothing to compare.
@@ -51,8 +48,7 @@ class Cell:
 
     evaluation: Evaluation
     figures: dict[str, float]
-    low: float
-    high: float
+    bounds: dict[str, tuple[float, float]]
     unscored: dict[str, int]
     versus: Comparison | None
     p_value: float
@@ -61,6 +57,16 @@ class Cell:
     def auc(self) -> float:
         """Video AUC."""
         return self.figures["video_auc"]
+
+    @property
+    def low(self) -> float:
+        """Lower bound of the 95 % interval of the video AUC."""
+        return self.bounds["auc"][0]
+
+    @property
+    def high(self) -> float:
+        """Upper bound of it."""
+        return self.bounds["auc"][1]
 
     @property
     def mark(self) -> str:
@@ -169,8 +175,8 @@ def by_method(results: Sequence[SetResults]) -> dict[tuple[str, str, int], dict[
         results: Of all sets.
 
     Returns:
-        Video AUC by run; by set, method and number of its fakes; of sets with several methods, and
-        of those the `MAX_PARTS` largest.
+        Video AUC by run; by set, method and number of its fakes; of each set the `MAX_PARTS`
+        largest methods.
     """
     found: dict[tuple[str, str, int], dict[str, float]] = {}
     for result in results:
@@ -178,7 +184,7 @@ def by_method(results: Sequence[SetResults]) -> dict[tuple[str, str, int], dict[
             videos = cell.evaluation.videos
             fakes = videos.filter(pl.col("label") == 1)["method"].value_counts(sort=True)
             methods = sorted(fakes["method"].head(MAX_PARTS))
-            for method in methods if len(methods) > 1 else ():
+            for method in methods:
                 wanted = (videos["method"] == method) | (videos["label"] == 0)
                 kept = counted_videos(cell.evaluation.select(wanted.to_numpy()))
                 count = int((videos["method"] == method).sum())
@@ -249,9 +255,9 @@ def _set_results(
     cells = {}
     for run, evaluation in evaluations.items():
         videos = counted_videos(evaluation)
-        low, high = bootstrap_interval(*videos, num_resamples=num_resamples)
+        found = video_intervals(videos, num_resamples=num_resamples)
         cells[run] = Cell(
-            evaluation, set_figures(evaluation), low, high, unscored(evaluation),
+            evaluation, set_figures(evaluation), found.bounds, unscored(evaluation),
             versus.get(run), corrected.get(run, math.nan),
         )  # fmt: skip
         if run in versus and versus[run].num_left_out:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from callbacks.provenance import write_whole
 from experiments.comparing.results import FIGURES, SIGNIFICANT
+from lightning_modules.bootstrap import RESAMPLED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,8 @@ def write_csv(path: Path, runs: Sequence[Run], results: Sequence[SetResults]) ->
     )
     writer.writerow([
         *("set", "run", "experiment", "seed", "num_videos", "num_unscored"), *FIGURES,
-        *("video_auc_low", "video_auc_high", "reference"), *versus,
+        *(f"video_{name}_{end}" for name in RESAMPLED for end in ("low", "high")),
+        *("reference", *versus),
     ])  # fmt: skip
     for result in results:
         for run in runs:
@@ -56,8 +58,8 @@ def write_csv(path: Path, runs: Sequence[Run], results: Sequence[SetResults]) ->
                     *(result.name, run.name, run.experiment, run.seed),
                     *(int(cell.figures[name]) for name in ("num_videos", "num_unscored")),
                     *(_number(cell.figures.get(name, math.nan)) for name in FIGURES),
-                    *(_number(cell.low), _number(cell.high), runs[0].name if cell.versus else ""),
-                    *_versus(cell),
+                    *(_number(bound) for name in RESAMPLED for bound in cell.bounds[name]),
+                    *(runs[0].name if cell.versus else "", *_versus(cell)),
                 ])  # fmt: skip
     write_whole(path, text.getvalue())
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from callbacks.ledger import LedgerError
+from experiments.evaluation.intervals import NUM_RESAMPLES, resamples_for
 from lightning_modules.bootstrap import interval, resampled_aucs
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Comparison(NamedTuple):
             for their number.
         high: Upper bound.
         p_bootstrap: Two-sided, from the same resamples; not below 1 / (resamples + 1).
-        p_delong: Two-sided, by DeLong's test, which takes all videos as independent.
+        p_delong: Two-sided, by DeLong's test for identity groups (Obuchowski 1997); NaN with one.
         num_videos: Videos compared.
         num_groups: Identity groups they are of.
         num_left_out: Videos that only one of the runs scored.
@@ -60,14 +61,14 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    first: Evaluation, second: Evaluation, num_resamples: int = 2000, seed: int = 0
+    first: Evaluation, second: Evaluation, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Comparison:
     """Compare the video AUC of two runs on the same videos.
 
     Args:
         first: A run on a set.
         second: Another run on the same videos.
-        num_resamples: Bootstrap resamples.
+        num_resamples: Bootstrap resamples, fewer where videos are very many.
         seed: Of the draws.
 
     Raises:
@@ -81,11 +82,12 @@ def compare(
     if len(np.unique(label)) < 2:
         nan = math.nan
         return Comparison(nan, nan, nan, nan, nan, *counts, "a class has no video scored by both")
-    areas = resampled_aucs(label, scores, group, num_resamples=num_resamples, seed=seed)
+    count = resamples_for(len(label), num_resamples)
+    areas = resampled_aucs(label, scores, group, num_resamples=count, seed=seed)
     gaps = areas[0] - areas[1]
     num_groups = both["group"].n_unique()
     low, high = interval(gaps, _expanded(0.95, num_groups))
-    exact = delong(label, np.stack(scores))
+    exact = delong(label, np.stack(scores), group)
     return Comparison(
         float(exact.auc[0] - exact.auc[1]),
         *(low, high, two_sided(gaps, num_groups), delong_p(exact)),
@@ -129,15 +131,21 @@ def _expanded(confidence: float, num_groups: int) -> float:
     return float(1 - 2 * norm.sf(bound))
 
 
-def delong(label: Ints, scores: Floats) -> DeLong:
+def delong(label: Ints, scores: Floats, group: Ints | None = None) -> DeLong:
     """Estimate AUCs and their covariance (DeLong et al. 1988), by midranks (Sun and Xu 2014).
+
+    Videos of one group may depend on each other: their shares of beaten videos are summed before
+    they are compared (Obuchowski, Biometrics 53, 1997, section 2), which for groups of one video
+    is DeLong's estimate.
 
     Args:
         label: 0 real, 1 fake, both present, shape (N,), int64.
         scores: K scores of the same N videos, shape (K, N), float64.
+        group: Videos with equal numbers are one group, shape (N,), int64; None takes all videos as
+            independent.
 
     Returns:
-        The covariance is NaN where a class has one video only.
+        The covariance is NaN where a class is in one group only.
     """
     fake = label == 1
     num_fakes, num_reals = int(fake.sum()), int((~fake).sum())
@@ -147,7 +155,13 @@ def delong(label: Ints, scores: Floats) -> DeLong:
     # How large a share of the other class each video beats; ties count half.
     of_fakes = (whole[:, fake] - among_fakes) / num_reals
     of_reals = 1 - (whole[:, ~fake] - among_reals) / num_fakes
-    covariance = _covariance(of_fakes) / num_fakes + _covariance(of_reals) / num_reals
+    member = np.arange(len(label)) if group is None else np.unique(group, return_inverse=True)[1]
+    fakes, reals = _Side.of(of_fakes, member, fake), _Side.of(of_reals, member, ~fake)
+    num_groups = int(member.max()) + 1
+    if min(fakes.num_groups, reals.num_groups) < 2:
+        return DeLong(of_fakes.mean(axis=1), np.full((len(scores), len(scores)), np.nan))
+    between = num_groups / (num_groups - 1) * fakes.sums @ reals.sums.T
+    covariance = fakes.covariance() + reals.covariance() + between + between.T
     return DeLong(of_fakes.mean(axis=1), covariance)
 
 
@@ -171,18 +185,37 @@ def delong_p(found: DeLong) -> float:
     return math.erfc(abs(gap) / math.sqrt(2 * variance))
 
 
+class _Side(NamedTuple):
+    """The shares that the videos of one class beat, by group.
+
+    Attributes:
+        sums: How far they are from their mean, summed in each group over their number, (K, G).
+        num_groups: Groups that have any.
+    """
+
+    sums: Floats
+    num_groups: int
+
+    @staticmethod
+    def of(shares: Floats, member: Ints, wanted: NDArray[np.bool_]) -> _Side:
+        """Sum the shares (K, n) of the n wanted ones of N videos, member (N,)."""
+        gaps: Floats = (shares - shares.mean(axis=1, keepdims=True)) / shares.shape[1]
+        size = int(member.max()) + 1
+        sums = np.array([np.bincount(member[wanted], gap, size) for gap in gaps], np.float64)
+        return _Side(sums, len(np.unique(member[wanted])))
+
+    def covariance(self) -> Floats:
+        """Estimate what this class adds to the covariance, (K, K)."""
+        found: Floats = self.num_groups / (self.num_groups - 1) * self.sums @ self.sums.T
+        return found
+
+
 def _midranks(score: Floats) -> Floats:
     """Rank N scores from 1; ties share the middle of their ranks."""
     _, place, count = np.unique(score, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     middle: Floats = last - (count - 1) / 2
     return middle[place]
-
-
-def _covariance(values: Floats) -> Floats:
-    if values.shape[1] < 2:
-        return np.full((len(values), len(values)), np.nan)
-    return np.atleast_2d(np.cov(values))
 
 
 def _common(first: Evaluation, second: Evaluation) -> pl.DataFrame:

@@ -18,8 +18,8 @@ from experiments.evaluation.figures import (
     unscored,
     why_missing,
 )
+from experiments.evaluation.intervals import NUM_RESAMPLES, video_intervals
 from experiments.evaluation.pairs import same_footage
-from lightning_modules.bootstrap import bootstrap_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,10 +35,6 @@ Row = dict[str, Any]
 
 WHOLE = "all"
 PAIRS = "same-footage pairs"
-#: Videos times resamples, beyond which fewer are drawn, and how many at least [ours]: the interval
-#: of a million videos is narrow, and 200 draws tell its ends well enough.
-_MAX_DRAWN = 100_000_000
-_MIN_RESAMPLES = 200
 #: Most methods, data sets or compressions that get a row each, those of most videos [ours].
 MAX_PARTS = 100
 #: What runs that are averaged have in common; the last is not told.
@@ -62,7 +58,7 @@ class ReportOptions:
     threshold: float = 0.5
     policy: NoFacePolicy = "excluded"
     rule: Pooling | None = None
-    num_resamples: int = 2000
+    num_resamples: int = NUM_RESAMPLES
     seed: int = 0
 
 
@@ -75,9 +71,10 @@ def result_rows(evaluation: Evaluation, options: ReportOptions) -> list[Row]:
 
     Returns:
         One row a part: the evaluation's facts, `condition` in words, `part`, the figures of
-        `set_figures`, the interval `video_auc_low` to `video_auc_high` by `num_resamples` draws of
-        `num_groups` identity groups, `num_real`, `num_fake`, `unscored` by status, `reason` where
-        figures are NaN; of the whole also `deepfakebench_video_auc`.
+        `set_figures`, the intervals `video_<figure>_low` to `_high` of AUC, AP, EER and balanced
+        accuracy by `num_resamples` draws of `num_groups` identity groups, `num_real`, `num_fake`,
+        `unscored` by status, `reason` where figures are NaN; of the whole also
+        `deepfakebench_video_auc`.
     """
     pooled = evaluation if options.rule is None else evaluation.pooled(options.rule)
     rows = []
@@ -146,19 +143,14 @@ def _largest(column: pl.Series) -> list[str]:
 def _measured(evaluation: Evaluation, options: ReportOptions, whole: bool) -> Row:
     videos = counted_videos(evaluation, options.policy)
     fakes = int(videos.label.sum())
-    draws = _MAX_DRAWN // max(1, len(videos.label))
-    num_resamples = min(options.num_resamples, max(_MIN_RESAMPLES, draws))
-    low, high = bootstrap_interval(
-        videos.label, videos.score, videos.group, num_resamples=num_resamples, seed=options.seed
-    )
+    found = video_intervals(videos, options.threshold, options.num_resamples, options.seed)
     groups = len(np.unique(videos.group))
     reason = why_missing(videos.label) or ("one identity group: no interval" * (groups < 2))
     lost = unscored(evaluation)
     return {
         **set_figures(evaluation, options.threshold, options.policy, whole=whole),
-        "video_auc_low": low,
-        "video_auc_high": high,
-        "num_resamples": num_resamples,
+        **found.columns(),
+        "num_resamples": found.num_resamples,
         "num_groups": groups,
         "num_real": len(videos.label) - fakes,
         "num_fake": fakes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ def options_of(run: Path | None, backend: str | None) -> PrepareOptions:
         The options of the store that the run's configuration names; the usual ones where it names
         none, or one that is no longer there.
     """
-    from datamodules.preprocess.prepare import PrepareOptions
+    from datamodules.preprocess.prepare import options_in
     from datamodules.store.prepared import read_prepared_info
 
     made: dict[str, Any] = {}
@@ -39,8 +39,7 @@ def options_of(run: Path | None, backend: str | None) -> PrepareOptions:
             made = read_prepared_info(root).parameters
         except DataError:
             made = {}
-    known = {field.name for field in fields(PrepareOptions)}
-    options = PrepareOptions(**{name: value for name, value in made.items() if name in known})
+    options = options_in(made)
     return options if backend is None else replace(options, backend=backend)
 
 

@@ -11,10 +11,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from callbacks.ledger import SCHEMA_VERSION
+import polars as pl
+
+from callbacks.ledger import SCHEMA, SCHEMA_VERSION, read_ledger, write_ledger
 from callbacks.provenance import digest
 from datamodules.atomic import write_text_atomically
-from datamodules.store.prepared import CHECKSUMS_NAME, MANIFEST_NAME
+from datamodules.store.prepared import CHECKSUMS_NAME, MANIFEST_NAME, PreparedStore
 from experiments.errors import UsageError
 from experiments.run_folder import ENVIRONMENT
 
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+#: Columns of a ledger that are empty for a video without a clip.
+_OF_A_CLIP = (
+    *("track", "clip_index", "first_frame", "last_frame", "start_s", "end_s"),
+    *("logit", "score", "frame_logit"),
+)
 #: What a ledger was made of, beside it.
 _MADE_OF = "scored.json"
 
@@ -83,11 +90,13 @@ class Scoring:
         return dict(json.loads(json.dumps({**known, "condition": self.condition})))
 
 
-def score_store(scoring: Scoring) -> Path:
+def score_store(scoring: Scoring, clean: Path | None = None) -> Path:
     """Test a run's best checkpoint on a store, unless that was done.
 
     Args:
         scoring: What and how.
+        clean: Ledger of the unchanged videos. A store of which no face is left is no mistake then:
+            its ledger has all videos without a score.
 
     Returns:
         The ledger, `folder/scores/test.parquet`.
@@ -99,7 +108,11 @@ def score_store(scoring: Scoring) -> Path:
     if scoring.ledger.is_file() and _known(scoring.folder) == wanted:
         return scoring.ledger
     shutil.rmtree(scoring.folder, ignore_errors=True)
-    _test(scoring)
+    store = PreparedStore(scoring.store)
+    if clean is None or any(record.status == "ok" for record in store.records):
+        _test(scoring)
+    else:
+        _write_unscored(scoring.ledger, clean, store)
     text = json.dumps(wanted, indent=1, sort_keys=True)
     write_text_atomically(scoring.folder / _MADE_OF, text + "\n")
     return scoring.ledger
@@ -140,6 +153,23 @@ def _test(scoring: Scoring) -> None:
         reasons = [x for x in wrong.getvalue().splitlines() if x.startswith("error: ")]
         reason = reasons[-1].removeprefix("error: ") if reasons else f"see {folder / 'test.log'}"
         raise UsageError(f"{scoring.store.name}: {reason}")
+
+
+def _write_unscored(ledger: Path, clean: Path, store: PreparedStore) -> None:
+    """Write the ledger of a store without any face, out of that of the clean videos."""
+    rows = read_ledger(clean).unique("video_id", keep="first", maintain_order=True)
+    statuses = {record.video_id: record.status for record in store.records}
+    change = store.info.parameters["perturbation"]
+    empty = {name: pl.lit(None, SCHEMA[name]) for name in _OF_A_CLIP}
+    rows = rows.with_columns(
+        **empty,
+        status=pl.col("video_id").replace_strict(statuses, default="no_clip"),
+        perturbation=pl.lit(change["name"]),
+        level=pl.lit(change["level"], SCHEMA["level"]),
+        faces=pl.lit(store.info.parameters["perturbation_faces"]),
+        manifest=pl.lit(store.manifest_hash),
+    )
+    write_ledger(ledger, rows)
 
 
 def _name_of(store: Path) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.evaluation.comparison import compare
+from experiments.evaluation.figures import counted_videos
+from experiments.evaluation.intervals import video_intervals
 from experiments.evaluation.ledgers import read_evaluations
-from lightning_modules.bootstrap import bootstrap_interval
 from lightning_modules.metrics import roc_auc
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datamodules.perturbations.table import Perturbation
-
-#: Resamples behind every interval. [ours]
-NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,12 @@ def condition_row(name: str, level: int, ledger: Path, clean: Path) -> Condition
         LedgerError: If one cannot be read.
     """
     whole = read_evaluations([ledger])[0]
-    change = compare(whole, read_evaluations([clean])[0], NUM_RESAMPLES)
     scored = np.isfinite(whole.score)
+    change = (math.nan, math.nan, math.nan)
+    if scored.any():
+        change = compare(whole, read_evaluations([clean])[0])[:3]
     kept = whole.select(scored)
-    low, high = bootstrap_interval(kept.label, kept.score, kept.group, num_resamples=NUM_RESAMPLES)
+    low, high = video_intervals(counted_videos(whole)).auc
     return ConditionRow(
         name=name,
         level=level,
@@ -85,9 +85,9 @@ def condition_row(name: str, level: int, ledger: Path, clean: Path) -> Condition
         low=low,
         high=high,
         clip_auc=roc_auc(kept.label[kept.clip_video], kept.clip_logit),
-        change=change.difference,
-        change_low=change.low,
-        change_high=change.high,
+        change=change[0],
+        change_low=change[1],
+        change_high=change[2],
     )
 
 
@@ -148,12 +148,13 @@ def as_json(
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
-def as_markdown(rows: Sequence[ConditionRow], heading: str) -> str:
+def as_markdown(rows: Sequence[ConditionRow], heading: str, again: bool) -> str:
     """Write the table of perturbations by levels, and what the figures are.
 
     Args:
         rows: Of one run.
         heading: Names the run.
+        again: Whether faces were searched again in the perturbed videos.
     """
     table = by_name(rows)
     levels = sorted({level for found in table.values() for level in found})
@@ -162,7 +163,8 @@ def as_markdown(rows: Sequence[ConditionRow], heading: str) -> str:
         "",
         "Video AUC, 95 % interval in brackets; * where it differs from that",
     ]
-    lines += ["of the clean videos, by the interval of the paired difference.", ""]
+    lines.append("of the clean videos, by the interval of the paired difference. Faces are")
+    lines += ["those found in the perturbed videos." if again else "those of the clean ones.", ""]
     lines.append(f"| perturbation | {' | '.join(f'level {n}' for n in levels)} | mean |")
     lines.append(f"|---|{'---|' * (len(levels) + 1)}")
     for name, found in table.items():
@@ -179,6 +181,8 @@ def as_markdown(rows: Sequence[ConditionRow], heading: str) -> str:
 
 
 def _cell(row: ConditionRow) -> str:
+    if not row.videos:
+        return "no score"
     if math.isnan(row.video_auc):
         return "no AUC (one class)"
     if math.isnan(row.low):

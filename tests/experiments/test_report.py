@@ -68,6 +68,9 @@ def test_each_part_is_measured_on_its_own_videos(evaluation: Evaluation) -> None
     assert whole["video_auc"] == pytest.approx(roc_auc(label, score), abs=1e-12)
     wanted = bootstrap_interval(label, score, evaluation.group[scored], num_resamples=200)
     assert (whole["video_auc_low"], whole["video_auc_high"]) == wanted
+    for name in ("ap", "eer", "balanced_accuracy"):
+        assert 0 < whole[f"video_{name}_high"] - whole[f"video_{name}_low"] < 0.6
+        assert whole[f"video_{name}_low"] < whole[f"video_{name}"] < whole[f"video_{name}_high"]
     for method in METHODS:
         kept = scored & (
             (evaluation.label == 0) | (evaluation.videos["method"] == method).to_numpy()

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from callbacks.ledger import read_ledger
+from datamodules.perturbations import searching, stores
 from experiments.confounds import main as confounds
 from experiments.robustness import main
 from experiments.stress import scoring
+from tests.datamodules.perturbations.test_stores import NoiseBlind
 from tests.support.stress import train_small, write_raw
 
 
@@ -94,6 +96,36 @@ def test_a_run_is_scored_under_all_controls(base: Path) -> None:
         read_ledger(folder / key / "scores" / "test.parquet") for key in ("clean", "blank_face")
     )
     assert clean["logit"].to_list() != blank["logit"].to_list()
+
+
+def test_faces_are_searched_again_on_demand(
+    base: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep(base, "--faces", "again") == 2
+    assert "came from files" in capsys.readouterr().err
+    # The faces of these videos are drawn nowhere: who finds them must be told where they are.
+    shutil.copytree(base / "out" / "clean", base / "mesh")
+    info = base / "mesh" / "prepared.json"
+    told = json.loads(info.read_text())
+    told["parameters"]["backend"] = "mesh"
+    info.write_text(json.dumps(told))
+    for module in (stores, searching):
+        monkeypatch.setattr(module, "cached_backend", lambda *_: NoiseBlind())
+    words = ("--faces", "again", "--prepared", str(base / "mesh"))
+    assert sweep(base, *words) == 0
+    said = capsys.readouterr().out
+    assert "Videos without a score, counted in no figure: noise 4 4." in said
+    assert "| noise | no score |" in said
+    assert "Faces are\nthose found in the perturbed videos." in said
+    (folder,) = (base / "out" / "scores").glob("run-*-again")
+    noisy = read_ledger(folder / "noise-4" / "scores" / "test.parquet")
+    assert set(noisy.select("perturbation", "level", "faces").rows()) == {("noise", 4, "own")}
+    assert noisy["status"].to_list() == ["no_face"] * 4
+    assert noisy["logit"].null_count() == 4
+    slow = read_ledger(folder / "frame_rate-4" / "scores" / "test.parquet")
+    assert set(slow["status"]) == {"ok"}
+    assert json.loads((folder / "robustness.json").read_text())["faces"] == "again"
+    assert sweep(base, *words, "--drop-stores") == 0
 
 
 def test_mistakes_are_one_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from lightning_modules.bootstrap import bootstrap_interval
+from experiments.evaluation.figures import figures
+from lightning_modules.bootstrap import bootstrap_interval, resampled_aucs, resampled_figures
 from lightning_modules.metrics import roc_auc
 
 
@@ -80,3 +81,29 @@ def test_a_thousand_videos_take_no_time() -> None:
     start = time.process_time()
     bootstrap_interval(label, score, num_resamples=1000)
     assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize("num_videos", [7, 60])
+def test_all_figures_of_a_draw_are_those_of_its_videos(num_videos: int) -> None:
+    generator = np.random.default_rng(num_videos)
+    label = np.arange(num_videos) % 2
+    score = np.round(generator.random(num_videos) * 0.7 + label * 0.3, 1)  # with ties
+    group = np.arange(num_videos) % max(3, num_videos // 3) * 10
+    options = {"num_resamples": 100, "seed": 4}
+    found = resampled_figures(label, score, group, threshold=0.6, **options)
+    (area,) = resampled_aucs(label, [score], group, **options)
+    assert np.array_equal(found["auc"], area, equal_nan=True)
+    drawn = np.random.default_rng(4).integers(len(set(group)), size=(100, len(set(group))))
+    missed = 0
+    for row, groups in enumerate(drawn):
+        videos = np.concatenate([np.flatnonzero(group == np.unique(group)[g]) for g in groups])
+        wanted = figures(label[videos], score[videos], 0.6)
+        missed += math.isnan(wanted["auc"])
+        for name, values in found.items():
+            assert values[row] == pytest.approx(wanted[name], abs=1e-12, nan_ok=True), name
+    assert missed < 100
+
+
+def test_without_both_classes_there_is_no_figure() -> None:
+    found = resampled_figures(np.ones(4, np.int64), np.arange(4.0))
+    assert {len(values) for values in found.values()} == {0}

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+import datamodules.perturbations.searching as searching
 import datamodules.perturbations.stores as stores
 from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
+from datamodules.faces.detect import Face, five_points
 from datamodules.perturbations.stores import PerturbedStores, make_stores
 from datamodules.perturbations.table import Perturbation, Reencoding, perturbation
 from datamodules.preprocess.batch import prepare_folder
 from datamodules.preprocess.prepare import PrepareOptions
 from datamodules.storage.root import open_root
 from datamodules.store.prepared import PreparedStore
-from tests.support.raw_folder import face_rows, write_clip, write_faces
+from tests.support.raw_folder import UNIT_FACE, face_rows, write_clip, write_faces
 from tests.support.videos import write_video
 
 NOISE, COMPRESSED = perturbation("noise", 2), perturbation("compression", 3)
@@ -149,3 +154,54 @@ def test_what_cannot_be_made_is_said(base: Path, tmp_path: Path) -> None:
     # The frames themselves are the same ones: noise changes them, but not to others.
     for k in range(len(new)):
         assert np.abs(np.subtract(new.crops([k])[0], old.crops([k])[0], dtype=float)).mean() < 25
+
+
+class NoiseBlind:
+    """Finds one face of 30 pixels in the middle, in every frame that is not too noisy."""
+
+    name, version = "given", "1"
+
+    def begin(self, video: Path) -> None:
+        """Any video will do."""
+
+    def faces(self, frame_rgb: np.ndarray) -> list[Face]:
+        """Find it."""
+        if cv2.Laplacian(frame_rgb[..., 1], cv2.CV_32F).var() > 5000:
+            return []
+        box = np.array([50, 30, 80, 60], np.float32)
+        points = (box[:2] + 30 * UNIT_FACE).astype(np.float32)
+        return [Face(box, 0.9, points, five_points(points))]
+
+
+def test_faces_searched_again_may_not_be_found(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = perturbation("noise", 1), perturbation("noise", 5), SMALL
+    raw = open_root(base / "raw")
+    with pytest.raises(DataError, match=r"came from files \(backend given\); prepare it with"):
+        make_stores(raw, base / "clean", tmp_path, wanted, search=True)
+    clean = tmp_path / "clean"
+    shutil.copytree(base / "clean", clean)
+    info = json.loads((clean / "prepared.json").read_text())
+    info["parameters"]["backend"] = "mesh"
+    (clean / "prepared.json").write_text(json.dumps(info))
+    for module in (stores, searching):
+        monkeypatch.setattr(module, "cached_backend", lambda *_: NoiseBlind())
+    done = make_stores(raw, clean, tmp_path / "out", wanted, search=True)
+    assert not done.failures
+    quiet, loud, small = (PreparedStore(done.folders[p.key]) for p in wanted)
+    assert quiet.info.parameters["perturbation_faces"] == "own"
+    assert [(r.status, len(r.tracks)) for r in quiet.records] == [("ok", 1)] * 2
+    assert [(r.status, r.tracks) for r in loud.records] == [("no_face", ())] * 2
+    assert loud.info.counts == {"videos": 2, "videos_no_face": 2}
+    # They lie where the searching found them, in every frame of the changed video.
+    for store, frames, height in ((quiet, 12, 96), (small, 6, 48)):
+        reader = store.reader(store.records[0].tracks[0])
+        reader.verify()
+        assert reader.track.box[0].tolist() == [50, 30, 80, 60]
+        assert reader.track.frame_index.tolist() == list(range(frames))
+        assert reader.meta.height == height
+    # Again: nothing is done twice, those without a face neither.
+    assert make_stores(raw, clean, tmp_path / "out", wanted, search=True).num_kept == 6
+    # Those of the clean videos are other tracks.
+    assert make_stores(raw, clean, tmp_path / "out", wanted).num_kept == 0

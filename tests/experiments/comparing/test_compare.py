@@ -185,7 +185,11 @@ def test_seeds_are_summarised_within_their_experiment(folders: list[Path]) -> No
 def test_manipulations_are_measured_against_all_reals(folders: list[Path]) -> None:
     results = measure(read_runs(folders[:1]), num_resamples=50)
     table = by_method(results)
-    assert list(table) == [("ffpp", "Deepfakes", 12), ("ffpp", "Face2Face", 12)]
+    assert list(table) == [
+        ("ffpp", "Deepfakes", 12), ("ffpp", "Face2Face", 12), ("celeb_df_v2", "Celeb-synthesis", 12)
+    ]  # fmt: skip
+    whole = results[1].cells["weak"].auc
+    assert table["celeb_df_v2", "Celeb-synthesis", 12]["weak"] == whole
     videos = results[0].cells["weak"].evaluation.videos.drop_nulls("score")
     reals = videos.filter(videos["label"] == 0)["score"].to_numpy()
     fakes = videos.filter(videos["method"] == "Face2Face")["score"].to_numpy()

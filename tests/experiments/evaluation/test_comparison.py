@@ -11,7 +11,7 @@ import pytest
 from callbacks.ledger import LedgerError
 from experiments.evaluation.comparison import Comparison, compare, delong, delong_p, two_sided
 from experiments.evaluation.ledgers import read_evaluations
-from lightning_modules.bootstrap import bootstrap_interval
+from lightning_modules.bootstrap import bootstrap_interval, resampled_aucs
 from tests.support.ledgers import SOURCE, toy_record, write_toy
 
 if TYPE_CHECKING:
@@ -51,6 +51,43 @@ def test_delong_equals_all_pairs(seed: int, decimals: int) -> None:
     found, wanted = delong(label, scores), brute_delong(label, scores)
     np.testing.assert_allclose(found.auc, wanted[0], rtol=0, atol=1e-12)
     np.testing.assert_allclose(found.covariance, wanted[1], rtol=0, atol=1e-12)
+    # Groups of one video are videos.
+    alone = delong(label, scores, generator.permutation(34))
+    np.testing.assert_allclose(alone.covariance, wanted[1], rtol=0, atol=1e-12)
+
+
+def dependent(
+    generator: np.random.Generator, num_groups: int, mixed: bool = True
+) -> tuple[Ints, Floats, Ints]:
+    """Groups of one to five videos, of both classes or of one, that share most of their noise."""
+    group = np.repeat(np.arange(num_groups), generator.integers(1, 6, num_groups))
+    label = (generator.random(len(group)) < 0.5).astype(np.int64)
+    label = label if mixed else label[np.searchsorted(group, group)]
+    shared = generator.normal(size=(2, num_groups))[:, group]
+    return label, label + 2 * shared + generator.normal(size=(2, len(group))), group
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_delong_of_groups_spreads_as_new_samples_do(mixed: bool) -> None:
+    generator = np.random.default_rng(0)
+    samples = [dependent(generator, 80, mixed) for _ in range(1500)]
+    found = [delong(*sample) for sample in samples]
+    told = np.mean([one.covariance for one in found], axis=0)
+    seen = np.cov(np.stack([one.auc for one in found]).T)
+    np.testing.assert_allclose(told, seen, rtol=0.12, atol=0.12 * seen[0, 0])
+    # Equal AUCs are called different as rarely as they should; taken one by one they are not.
+    grouped = np.mean([delong_p(one) < 0.05 for one in found])
+    assert 0.03 < grouped < 0.075
+    if not mixed:
+        alone = [delong(label, scores) for label, scores, _ in samples]
+        assert np.mean([delong_p(one) < 0.05 for one in alone]) > 2 * grouped
+
+
+def test_delong_of_groups_agrees_with_the_bootstrap_of_groups() -> None:
+    label, scores, group = dependent(np.random.default_rng(1), 200)
+    areas = np.stack(resampled_aucs(label, list(scores), group, num_resamples=4000))
+    np.testing.assert_allclose(delong(label, scores, group).covariance, np.cov(areas), rtol=0.1,
+                               atol=0.1 * np.var(areas[0]))  # fmt: skip
 
 
 def test_delong_p_of_a_known_normal_difference() -> None:
