@@ -20,6 +20,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from callbacks.cost import cost_of
 from callbacks.provenance import CONFIG_NAME, code_version, digest, write_whole
+from callbacks.seen import remember_seen
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -36,7 +37,8 @@ class RunRecord(Callback):
     The file holds one entry for each stage (fit, validate, test, predict) that ran in this folder,
     in order, each with what it ran on and with and how it ended: `running`, `finished`,
     `interrupted` or `failed`. A stage that was killed has no time to write; the next one marks it
-    as interrupted. No name of a machine or user is kept. A fast_dev_run writes nothing.
+    as interrupted. No name of a machine or user is kept. A fit also leaves `seen.json`: what tells
+    its training and validation videos from those of a test. A fast_dev_run writes nothing.
     """
 
     def __init__(self) -> None:
@@ -59,9 +61,12 @@ class RunRecord(Callback):
         _send(trainer, self._entry)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what the method costs; what it freezes is frozen by now."""
+        """Write what the method costs, what it freezes is frozen by now, and what it will see."""
         if self._entry is None:
             return
+        records = getattr(getattr(trainer, "datamodule", None), "records", None)
+        if records is not None:
+            remember_seen(_folder(trainer), records)
         self._entry["cost"] = cost_of(pl_module)
         record = _read(trainer)
         record["stages"][-1:] = [self._entry]

@@ -1,4 +1,4 @@
-"""A table of the user's own that says which video belongs to which split."""
+"""Which video belongs to which split, by the user's own word: a table, forgeries to leave out."""
 
 from __future__ import annotations
 
@@ -59,6 +59,39 @@ def apply_split_csv(records: Sequence[VideoRecord], path: Path) -> list[VideoRec
         for record in records
         if getattr(record, column) in splits
     ]
+
+
+def without_methods(records: Sequence[VideoRecord], methods: Sequence[str]) -> list[VideoRecord]:
+    """Leave forgeries out of training and validation; the test keeps them.
+
+    Args:
+        records: The videos of a manifest.
+        methods: How the fakes were made, as the manifest has it.
+    """
+    return [
+        record
+        for record in records
+        if record.split == "test" or record.label == 0 or record.method not in methods
+    ]
+
+
+def check_methods(records: Sequence[VideoRecord], methods: Sequence[str]) -> None:
+    """Refuse forgeries that no video is of: a slip of the pen would leave nothing out.
+
+    Args:
+        records: The videos of a manifest.
+        methods: Those that are to be left out.
+
+    Raises:
+        DataError: If one is none; says which there are.
+    """
+    known = sorted({record.method for record in records if record.label == 1 and record.method})
+    for method in methods:
+        if method not in known:
+            raise DataError(
+                f"data: exclude_methods: no video is forged by {method!r}; there are: "
+                f"{', '.join(known) or 'none with a name'}"
+            )
 
 
 def _key_column(columns: Sequence[str], path: Path) -> str:

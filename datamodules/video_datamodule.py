@@ -24,7 +24,7 @@ from datamodules.manifest import check_no_leak, manifest_hash
 # LightningCLI reads the types of the constructor while the program runs.
 from datamodules.preprocess.alignments import Alignment, check_alignment
 from datamodules.sampling import ClipLoader, EvalSampler, TrainLoader, TrainSampler
-from datamodules.split_csv import apply_split_csv
+from datamodules.split_csv import apply_split_csv, check_methods, without_methods
 from datamodules.store.prepared import PreparedStore
 from datamodules.transforms import ClipAugmentation
 from datamodules.workers import spare_workers, worker_options
@@ -61,6 +61,8 @@ class VideoDataModule(LightningDataModule):
         seed: Of all draws.
         split_csv: Table with the columns `split` and `path` or `video_id`, which overrides the
             split of the manifest; videos that are not in it are left out.
+        exclude_methods: Forgeries (`method` of the manifest) that are left out of training and
+            validation, but not of the test: how a run for `leave_one_out` is trained.
         set_name: Name of the test videos, in ledgers and metrics: `test/<name>/video_auc`; without
             one `test/video_auc`.
 
@@ -87,6 +89,7 @@ class VideoDataModule(LightningDataModule):
         alignment: Alignment = "clip",
         seed: int = 0,
         split_csv: Path | None = None,
+        exclude_methods: list[str] | None = None,
         set_name: str = "test",
     ) -> None:
         super().__init__()
@@ -105,7 +108,9 @@ class VideoDataModule(LightningDataModule):
         self.alignment = alignment
         self.seed = seed
         self.split_csv = split_csv
+        self.exclude_methods = exclude_methods or []
         self.records: list[VideoRecord] = []
+        self._all_records: list[VideoRecord] = []
         self.test_names = [set_name]
         self.manifest_hash = ""
         self._store: PreparedStore | None = None
@@ -124,6 +129,8 @@ class VideoDataModule(LightningDataModule):
         """
         if self._store is None:
             self._open()
+        if stage == "fit":
+            check_methods(self._all_records, self.exclude_methods)
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",)}
         for split in needed.get(stage, ("test",)):
             self._check_split(split)
@@ -278,6 +285,8 @@ class VideoDataModule(LightningDataModule):
         if self.split_csv is not None:
             self.records = apply_split_csv(self.records, Path(self.split_csv))
             check_no_leak(self.records)
+        self._all_records = self.records
+        self.records = without_methods(self.records, self.exclude_methods)
         self.manifest_hash = manifest_hash(self.records)
 
     def _check_split(self, split: Split) -> None:

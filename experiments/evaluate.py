@@ -89,7 +89,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _under_protocol(runs: list[Path], given: dict[str, list[str]], rest: list[str]) -> int:
-    from experiments.protocols.running import execute, plan
+    from experiments.protocols.running import UNCHECKED, execute, plan
     from experiments.protocols.schema import named_sets, read_protocol
     from experiments.protocols.stores import find_stores
 
@@ -101,6 +101,12 @@ def _under_protocol(runs: list[Path], given: dict[str, list[str]], rest: list[st
     made = plan(runs, protocol, find_stores(given.get("--stores", [])))
     for line in made.skipped:
         sys.stdout.write(f"left out: {line}\n")
+    for folder in dict.fromkeys(job.run for job in made.jobs if job.overlap == UNCHECKED):
+        sys.stderr.write(
+            f"warning: {folder}: nobody can check that these sets share no video with what it was "
+            "trained on: it does not remember its videos, and its store cannot be read; the "
+            "results are marked as unchecked\n"
+        )
     for number, job in enumerate(made.jobs, start=1):
         sys.stdout.write(f"[{number}/{len(made.jobs)}] {job.run} on {job.wanted.name}\n")
         sys.stdout.flush()

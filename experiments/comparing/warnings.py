@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.evaluation.cautions import cautions
+from experiments.protocols.running import is_unchecked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +37,13 @@ def warnings(runs: Sequence[Run], results: Sequence[SetResults]) -> Iterator[str
             f"{', '.join(unpaired)}: no fake has a real video of its own footage; a detector may "
             "tell sources apart, not forgeries"
         )
+    for run in runs:
+        unchecked = [name for name, ledger in run.ledgers.items() if is_unchecked(ledger)]
+        if unchecked:
+            yield (
+                f"{', '.join(unchecked)}: nobody could check that {run.name} was not trained on "
+                "these videos"
+            )
     codes = {str(one.facts["code"]) for run in runs for one in run.evaluations.values()}
     if len(codes) > 1:
         yield f"the runs were tested with {len(codes)} versions of the code"

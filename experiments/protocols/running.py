@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 from callbacks.provenance import CONFIG_NAME, digest, write_whole
 from datamodules.manifest import manifest_hash
 from experiments.errors import UsageError
-from experiments.protocols.apart import check_apart, own_videos, trained_methods
+from experiments.protocols.apart import USES, check_apart, seen_by
 from experiments.run_folder import ENVIRONMENT, EVALUATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from callbacks.seen import Seen
     from experiments.protocols.schema import Protocol, TestSet
     from experiments.protocols.stores import Found, Stores
 
     Test = Callable[[list[str]], int]
 
-_DONE = "done.json"
+#: What a test under a protocol was made of, and whether it was checked to share no video with the
+#: training, beside its scores.
+DONE_NAME = "done.json"
+UNCHECKED = "unchecked"
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,13 @@ class Job:
         run: The run folder.
         wanted: The set.
         found: Its videos; None for the run's own.
+        overlap: `none`, or `unchecked` where nobody knows what the run was trained on.
     """
 
     run: Path
     wanted: TestSet
     found: Found | None
+    overlap: str = "none"
 
     @property
     def folder(self) -> Path:
@@ -62,11 +68,8 @@ class Job:
 
     def is_done(self) -> bool:
         """Tell whether there is a ledger of the same checkpoint, configuration and videos."""
-        try:
-            done: Any = json.loads((self.folder / _DONE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return self.ledger.is_file() and done == self.made_of()
+        made, done = self.made_of(), _done_in(self.folder)
+        return self.ledger.is_file() and {k: done.get(k) for k in made} == made
 
 
 @dataclass
@@ -93,25 +96,24 @@ def plan(runs: Sequence[Path], protocol: Protocol, stores: Stores) -> Plan:
         stores: Where videos are.
 
     Raises:
-        UsageError: If a run lacks its checkpoint, or a set holds what a run was trained on or
-            chosen by.
+        UsageError: If a run lacks its checkpoint, a set holds what a run was trained on or chosen
+            by, or nothing is left of what must be unseen.
         DataError: If a manifest is damaged.
     """
     made = Plan()
-    own = {run: own_videos(_checked(run)) for run in runs}
+    seen = {run: seen_by(_checked(run)) for run in runs}
     for wanted in protocol.sets:
         found = None if wanted.own else stores.find(wanted)
         if found is None and not wanted.own:
             made.missing.append(wanted)
             continue
         for run in runs:
-            reason = _left_out(wanted, trained_methods(own[run])) if wanted.unseen else ""
+            reason = _left_out(wanted, seen[run]) if wanted.unseen else ""
             if reason:
                 made.skipped.append(f"{run} on {wanted.name}: {reason}")
-                continue
-            if found is not None:
-                check_apart(run, own[run], wanted.name, found)
-            made.jobs.append(Job(run, wanted, found))
+            else:
+                made.jobs.append(_job(run, wanted, found, seen[run]))
+    _refuse_all_seen(runs, made, seen)
     return made
 
 
@@ -130,8 +132,9 @@ def execute(job: Job, extra: Sequence[str], test: Test) -> bool:
         UsageError: If the test fails.
     """
     if job.is_done():
+        _write_done(job)  # what could not be checked then may be checked now
         return False
-    (job.folder / _DONE).unlink(missing_ok=True)
+    (job.folder / DONE_NAME).unlink(missing_ok=True)
     words = ["test", "--run", str(job.run), f"--data.init_args.set_name={job.wanted.name}"]
     if job.found is not None:
         table = job.folder / "videos.csv"
@@ -145,8 +148,55 @@ def execute(job: Job, extra: Sequence[str], test: Test) -> bool:
         os.environ.pop(ENVIRONMENT, None)
     if code or not job.ledger.is_file():
         raise UsageError(f"{job.run} on {job.wanted.name} stopped (exit code {code}); see above")
-    write_whole(job.folder / _DONE, json.dumps(job.made_of(), indent=1) + "\n")
+    _write_done(job)
     return True
+
+
+def is_unchecked(ledger: Path) -> bool:
+    """Tell whether nobody could check that a test shares no video with the training.
+
+    Args:
+        ledger: What the test wrote.
+    """
+    return _done_in(ledger.parents[1]).get("overlap") == UNCHECKED
+
+
+def _done_in(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / DONE_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _write_done(job: Job) -> None:
+    done = {**job.made_of(), "overlap": job.overlap}
+    write_whole(job.folder / DONE_NAME, json.dumps(done, indent=1) + "\n")
+
+
+def _job(run: Path, wanted: TestSet, found: Found | None, seen: Mapping[str, Seen] | None) -> Job:
+    """Make a job of what is a test; the run's own test videos are apart by their split."""
+    if found is None:
+        return Job(run, wanted, found)
+    if seen is None:
+        return Job(run, wanted, found, UNCHECKED)
+    check_apart(run, seen, wanted.name, found)
+    return Job(run, wanted, found)
+
+
+def _refuse_all_seen(
+    runs: Sequence[Path], made: Plan, seen: Mapping[Path, Mapping[str, Seen] | None]
+) -> None:
+    """Refuse a run of which nothing is left because it saw all that it must not have seen."""
+    for run in runs:
+        lines = [line for line in made.skipped if line.startswith(f"{run} on ")]
+        if not lines or any(job.run == run for job in made.jobs):
+            continue
+        if seen[run] is None:
+            raise UsageError(f"{lines[0]}; train it anew, and it will be remembered")
+        raise UsageError(
+            f"{lines[0]}; leave the manipulation out when you train: python -m experiments.run fit "
+            "... --data.init_args.exclude_methods='[<method>]'"
+        )
 
 
 def _checked(run: Path) -> Path:
@@ -156,12 +206,15 @@ def _checked(run: Path) -> Path:
     return run
 
 
-def _left_out(wanted: TestSet, trained: set[str]) -> str:
+def _left_out(wanted: TestSet, seen: Mapping[str, Seen] | None) -> str:
     """Say why a set that must be unseen is none for a run; empty if it is one."""
-    if not trained:
+    if seen is None:
         return "its training videos cannot be read, so nobody knows what it saw"
-    seen = trained & set(wanted.methods)
-    return f"it was trained on {', '.join(sorted(seen))}" if seen else ""
+    for split, use in USES.items():
+        known = seen[split].methods & set(wanted.methods)
+        if known:
+            return f"it was {use} {', '.join(sorted(known))}"
+    return ""
 
 
 def _table(found: Found) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 from datamodules.manifest import write_manifest
 from datamodules.store.prepared import MANIFEST_NAME, PreparedStore
 from experiments.comparing.matrix import as_csv, cross_auc
+from experiments.comparing.results import measure
 from experiments.comparing.runs import read_runs
+from experiments.comparing.warnings import warnings
 from experiments.errors import UsageError
 from experiments.evaluate import _split, main
 from experiments.evaluation.ledgers import read_evaluations
+from experiments.protocols.apart import seen_by
 from experiments.protocols.running import Job
 from experiments.protocols.schema import (
     TestSet,
@@ -241,17 +245,104 @@ def test_mistakes_are_one_line(
     assert "unknown protocol" in said(["--run", "runs/r", "--protocol", "nope"], capsys)
 
 
-def test_a_run_that_saw_the_manipulation_is_left_out(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+HELD_OUT = """description: x
+sets:
+  - {name: held, dataset: toy, methods: [swap], unseen: true}
+  - {name: other, dataset: toy, methods: [blend], unseen: true}
+"""
+
+
+@pytest.fixture
+def two_forgeries(place: Path, tmp_path: Path) -> Path:
+    """A protocol, and a store with two forgeries in each split."""
+    (tmp_path / "mine.yaml").write_text(HELD_OUT)
+    counts = {(split, label): 4 for split in ("train", "val", "test") for label in (0, 1)}
+    records = write_store(tmp_path / "two", counts)  # type: ignore[arg-type]
+    fakes = {r.video_id: n for n, r in enumerate(r for r in records if r.label)}
+    named = [
+        replace(r, method=("swap", "blend")[fakes[r.video_id] % 2] if r.label else None,
+                dataset="toy")
+        for r in records
+    ]  # fmt: skip
+    write_manifest(named, tmp_path / "two" / MANIFEST_NAME)
+    return tmp_path
+
+
+def test_a_run_is_trained_without_a_manipulation_and_tested_on_it(
+    two_forgeries: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(two_forgeries)
+    without = "--data.init_args.exclude_methods=[swap]"
+    fit = ["fit", "--root", "two", *SMALL, "--no-test"]
+    assert run_main([*fit, "--run", "runs/without", without]) == 0
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    assert run_main([*fit, "--run", "runs/all"]) == 0
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    seen = json.loads(Path("runs/without/seen.json").read_text())
+    assert [seen[split]["methods"] for split in ("train", "val")] == [["blend"], ["blend"]]
+    assert "person" not in str(seen)
+
+    words = ["--protocol", "mine.yaml", "--stores", "two", *QUIET]
+    assert main(["--run", "runs/without", *words]) == 0
+    told = capsys.readouterr().out
+    assert "left out: runs/without on other: it was trained on blend" in told
+    (found,) = read_evaluations([Path("runs/without/evaluations/held/scores/test.parquet")])
+    fakes = found.videos.filter(found.videos["label"] == 1)
+    assert set(fakes["method"]) == {"swap"}
+    assert json.loads(Path("runs/without/evaluations/held/done.json").read_text())["overlap"] == (
+        "none"
+    )
+    # Its own test keeps all forgeries; its training does not, also without its memory.
+    assert main(["--run", "runs/without", "--protocol", "within", *QUIET]) == 0
+    (own,) = read_evaluations([Path("runs/without/evaluations/test/scores/test.parquet")])
+    assert set(own.videos["method"]) == {"", "swap", "blend"}
+    remembered = seen_by(Path("runs/without"))
+    Path("runs/without/seen.json").unlink()
+    assert seen_by(Path("runs/without")) == remembered
+
+    error = said(["--run", "runs/all", *words], capsys)
+    assert "runs/all on held: it was trained on swap" in error
+    assert "--data.init_args.exclude_methods='[<method>]'" in error
+    assert not Path("runs/all/evaluations").exists()
+    wrong = "--data.init_args.exclude_methods=[swop]"
+    assert run_main([*fit, "--run", "runs/wrong", wrong]) == 2
+    assert "no video is forged by 'swop'; there are: blend, swap" in capsys.readouterr().err
+
+
+def test_a_run_remembers_what_it_saw_and_says_when_it_cannot(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    protocol = tmp_path / "mine.yaml"
-    protocol.write_text(
-        "description: x\nsets: [{name: held, dataset: toy, methods: [swap], unseen: true}]\n"
+    dataset = PreparedStore("own").records[0].dataset
+    lines = (place / "own" / MANIFEST_NAME).read_text().splitlines()
+    shutil.copytree("own", tmp_path / "val")
+    kept = [{**json.loads(x), "split": "test"} for x in lines if json.loads(x)["split"] == "val"]
+    (tmp_path / "val" / MANIFEST_NAME).write_text("\n".join(map(json.dumps, kept)) + "\n")
+    shutil.copytree("own", tmp_path / "test")
+    shutil.copytree("runs/r", tmp_path / "r", ignore=shutil.ignore_patterns("evaluations"))
+    config = (tmp_path / "r" / "config.yaml").read_text()
+    (tmp_path / "r" / "config.yaml").write_text(config.replace("root: own", "root: gone"))
+    monkeypatch.chdir(tmp_path)
+    words = ["--run", "r", "--datasets", dataset, *QUIET, "--stores"]
+    assert "was chosen by" in said([*words, "val"], capsys)
+    # Without its memory and its store nobody knows: tested, and marked.
+    memory = Path("r/seen.json").read_text()
+    Path("r/seen.json").unlink()
+    assert main([*words, "test"]) == 0
+    assert "warning: r: nobody can check" in capsys.readouterr().err
+    done = Path("r/evaluations") / dataset / "done.json"
+    assert json.loads(done.read_text())["overlap"] == "unchecked"
+    (run,) = read_runs([Path("r")])
+    assert any(
+        "nobody could check that r was not" in x for x in warnings([run], measure([run], 20))
     )
-    assert main(["--run", "runs/r", "--protocol", str(protocol), "--stores", "own"]) == 0
-    assert "left out: runs/r on held: it was trained on swap" in capsys.readouterr().out
-    assert not Path("runs/r/evaluations/held").exists()
+    # What can be checked later is marked then, and not tested again.
+    Path("r/seen.json").write_text(memory)
+    assert main([*words, "test"]) == 0
+    told = capsys.readouterr()
+    assert "done before" in told.out
+    assert "warning" not in told.err
+    assert json.loads(done.read_text())["overlap"] == "none"
 
 
 def test_stores_are_found_by_name_and_below(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
