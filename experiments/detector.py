@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +19,22 @@ from datamodules.errors import DataError
 from datamodules.kept_frames import KeptFrames
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
 from datamodules.store.prepared import read_prepared_info
+from experiments.engines import TorchEngine, choose_engine
 from experiments.errors import UsageError, parser_reason
 from experiments.evaluation.operating_point import FILE_NAME, read_operating_point
+from experiments.model_choice import experiment_config
 from experiments.predicting.scorer import ClipScores, ClipSpec, ModelFacts
+from experiments.shorthand import CONFIGS
 from lightning_modules import ForgeryModule, FrameMethod
 from weights.errors import WeightsError
+from weights.loading import load_weights
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from datamodules.store.prepared import PreparedInfo
+    from experiments.engines import Engine
     from experiments.evaluation.operating_point import OperatingPoint
 
 #: Checkpoints of a run in order of preference: validation chose the first.
@@ -58,6 +63,7 @@ class Detector:
         device: Where the network runs.
         notes: What a reader of its scores should know about how it was loaded.
         operating_point: How its scores become calls; None where none was fitted for it.
+        engine: What runs the network; torch unless given.
     """
 
     model: ForgeryModule
@@ -70,6 +76,7 @@ class Detector:
     device: torch.device
     notes: tuple[str, ...] = field(default=())
     operating_point: OperatingPoint | None = None
+    engine: Engine | None = None
 
     @property
     def num_frames(self) -> int:
@@ -145,7 +152,7 @@ class Detector:
                 checkpoint=self.checkpoint.name,
                 checkpoint_sha256=self.checkpoint_sha256,
                 trained_on=self.trained_on,
-                device=self.device.type,
+                device=f"{self.device.type}, {(self.engine or TorchEngine(self.model)).name}",
                 prepared_by=self.prepared_by,
                 notes=self.notes,
             ),
@@ -176,28 +183,23 @@ class Detector:
                 f"clips must be uint8 of shape (B, {', '.join(map(str, self.spec.clip_shape))}), "
                 f"got {given.dtype} of shape {tuple(given.shape)}"
             )
-        with torch.inference_mode():
-            output = self.model(self.model.normalise(given.to(self.device)))
-            frame = output.frame_logit
-            return ClipScores(
-                clip=output.logit.double().cpu().numpy(),
-                frame=None if frame is None else frame.double().cpu().numpy(),
-            )
+        return ClipScores(*(self.engine or TorchEngine(self.model))(given))
 
 
-def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:
+def load_detector(run_dir: Path | str, device: str = "auto", engine: str = "torch") -> Detector:
     """Load a run's best checkpoint, or its last one where validation has chosen none.
 
     Args:
         run_dir: Folder with `config.yaml` and `checkpoints/`, as a fit leaves it.
         device: A torch device, or `auto`: the GPU where there is one, else the CPU.
+        engine: What runs the network: one of `ENGINES`.
 
     Returns:
         The detector, in eval mode.
 
     Raises:
         UsageError: If the folder is no run, has no checkpoint, its configuration does not build
-            a method, its operating point cannot be read, or the device is not there.
+            a method, its operating point cannot be read, or the device or engine is not there.
         WeightsError: If the checkpoint is damaged, holds more than tensors and plain values, or
             is of another method or structure.
     """
@@ -207,11 +209,10 @@ def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:
     checkpoint, notes = _find_checkpoint(run)
     model = _build(config, run)
     _load_weights(model, checkpoint)
-    model.eval().requires_grad_(False)
     sha256 = _sha256(checkpoint)
     point, stale = _operating_point(checkpoint, sha256, model.video_pooling.key)
-    return Detector(
-        model=model.to(chosen),
+    made = Detector(
+        model=model.eval().requires_grad_(False).to(chosen),
         method=type(model).__name__,
         name=run.resolve().name,
         run=run,
@@ -222,6 +223,51 @@ def load_detector(run_dir: Path | str, device: str = "auto") -> Detector:
         notes=(*([_SYNTHETIC] if _is_synthetic(config) else []), *notes, *stale),
         operating_point=point,
     )
+    return _with_engine(made, engine)
+
+
+def load_weight_file(
+    experiment: str, path: Path, device: str = "auto", engine: str = "torch"
+) -> Detector:
+    """Load a weight file of released code, or of this suite, into the method of an experiment.
+
+    Args:
+        experiment: Its name; clips are as its YAML says.
+        path: A file that `weights.loading.load_weights` reads.
+        device: As `load_detector` takes it.
+        engine: As `load_detector` takes it.
+
+    Returns:
+        The detector, in eval mode, without an operating point.
+
+    Raises:
+        UsageError: If the device or engine is not there.
+        WeightsError: If the file is damaged, holds more than tensors and plain values, or does not
+            fit the method.
+    """
+    chosen = _device(device)
+    config = experiment_config(experiment)
+    model = _build(config, CONFIGS / f"{experiment}.yaml")
+    report = load_weights(model, path)
+    note = f"{path.name}: loaded ({report.text})" if report.text else ""
+    made = Detector(
+        model=model.eval().requires_grad_(False).to(chosen),
+        method=type(model).__name__,
+        name=f"{experiment}:{path.name}",
+        run=path.parent,
+        checkpoint=path,
+        checkpoint_sha256=_sha256(path),
+        # Where it was trained is not known, nor how those data were prepared.
+        data={"class_path": "", "init_args": config["data"].get("init_args") or {}},
+        device=chosen,
+        notes=(note,) if note else (),
+    )
+    return _with_engine(made, engine)
+
+
+def _with_engine(detector: Detector, name: str) -> Detector:
+    engine, notes = choose_engine(detector.model, name, detector.checkpoint_sha256)
+    return replace(detector, engine=engine, notes=(*detector.notes, *notes))
 
 
 def _device(name: str) -> torch.device:

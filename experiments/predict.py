@@ -1,53 +1,70 @@
-"""`python -m experiments.predict --video FILE --run DIR`: score a video, face by face.
+"""`python -m experiments.predict --video FILE --run DIR`: score videos, person by person.
 
-Writes `report.json` and `timeline.png` into one folder, wholly or not at all.
+For Python: `from experiments.predict import load_detector` gives a trained run as an object whose
+`score_clips` takes aligned clips, and which `experiments.predicting.video.score_video` takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.command_line import OneLineParser
 from experiments.errors import UsageError
 from experiments.run import fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from experiments.detector import Detector
+    from experiments.predicting.inputs import Input
     from experiments.predicting.report import VideoReport
+    from experiments.predicting.video import ScoringOptions
 
     Tell = Callable[[str, int, int], None]
 
 _EPILOG = """\
-report.json holds the score of the video (over all clips of all faces, 0 real to 1 fake), of
-each face, clip and frame with their times, and what these numbers cannot tell. A frame's score is
-its own where the method scores frames, else the mean of the clips that show it. A video without
-faces gets no score, and the report says so.
+Each video gets a folder: report.json (scores of the video, of each person, track, clip and frame
+with their times, the decision, and what these numbers cannot tell), segments.csv and segments.vtt
+(stretches that score high), timeline.png, and annotated.mp4. Scores go from 0 (looks real to the
+model) to 1 (looks forged to it). Several models share one decoding and give their average beside
+their own scores. Of several videos, bad ones are told in summary.csv and the exit code is 1; the
+same command with the same --out goes on where it ended. More: docs/predict.md.
 """
-#: Faces named on the screen; the report lists all. [ours]
+#: Persons named on the screen; the report lists all. [ours]
 _MAX_NAMED = 8
 
 
+def load_detector(run: Path | str, device: str = "auto", engine: str = "torch") -> Detector:
+    """Load a trained run; see `experiments.detector.load_detector`.
+
+    Args:
+        run: The run folder.
+        device: A torch device, or `auto`.
+        engine: What runs the network; see `experiments.engines`.
+    """
+    from experiments.detector import load_detector as load
+
+    return load(run, device, engine)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Score one video.
+    """Score videos.
 
     Args:
         argv: Arguments after the program's name; None takes them from the process.
 
     Returns:
-        Exit code: 0 done, also without a face; 2 a mistake that the user can mend, said in one
-        line; 130 interrupted.
+        Exit code: 0 done, also without a face; 1 some of several videos could not be scored; 2 a
+        mistake that the user can mend, said in one line; 130 interrupted.
     """
     try:
         arguments = _parser().parse_args(argv)
-        _check(arguments)
+        inputs = _check(arguments)
     except UsageError as error:
         return fail(error)
     # Imported late: help and mistakes need neither network nor decoder.
@@ -55,44 +72,53 @@ def main(argv: list[str] | None = None) -> int:
     from weights.errors import WeightsError
 
     try:
-        return _predict(arguments)
+        return _predict(arguments, inputs)
     except (UsageError, DataError, WeightsError) as error:
         return fail(error)
     except OSError as error:
         return fail(UsageError(f"{error}; nothing was written"))
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was written\n")
+        sys.stderr.write("interrupted; nothing was written of the video at hand\n")
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m experiments.predict",
-        description="Score a video with a trained run: report.json and timeline.png.",
+        description="Score videos with trained models, person by person.",
         epilog=_EPILOG,
     )
-    parser.add_argument("--video", type=Path, required=True, metavar="FILE", help="the video")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="runs/<run>")
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="new folder (predictions/<video>-<time>)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    several: dict[str, Any] = {"nargs": "+", "action": "extend"}
+    add("--video", required=True, metavar="FILE", help="files, folders or URLs", **several)
+    add("--run", type=Path, default=[], metavar="DIR", help="runs/<run>", **several)
+    add("--weights", default=[], metavar="METHOD:FILE", help="released weight files", **several)
+    add("--exp", default=[], metavar="NAME", help="newest finished run of each", **several)
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where --exp looks (runs)")
+    add("--out", type=Path, metavar="FOLDER", help="output folder (predictions/<video>-<time>)")
+    add(
         "--stride",
         type=_positive,
         metavar="N",
-        help="frames between clips (a quarter of a clip; a clip where the method scores frames; "
-        "not for runs on spread frames, whose clips are those of their test)",
+        help="frames between clips; 1 is the official way (a quarter of a clip; a clip where the "
+        "method scores frames; not for runs on spread frames, whose clips are those of their test)",
     )
-    parser.add_argument(
-        "--batch", type=_positive, metavar="N", help="clips scored at once (by the device)"
-    )
-    parser.add_argument(
+    add("--batch", type=_positive, metavar="N", help="clips scored at once (by the device)")
+    add(
         "--backend",
         choices=("mesh", "fan", "given"),
         default="mesh",
         help="who finds the faces; the one the run's data were prepared with (mesh)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
+    add(
+        "--engine",
+        choices=("auto", "torch", "openvino", "bf16"),
+        default="auto",
+        help="what runs the networks (auto: the fastest whose scores are proven equal)",
+    )
+    add("--no-video", action="store_true", help="write no annotated.mp4")
+    add("--allow-url", action="store_true", help="fetch videos by https, never private addresses")
     return parser
 
 
@@ -102,81 +128,189 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def _check(arguments: argparse.Namespace) -> list[Input]:
     """Find mistakes before anything slow is done; choose the output folder."""
-    video, out = arguments.video, arguments.out
-    if not video.is_file():
-        kind = "is a folder, not a video file" if video.is_dir() else "does not exist"
-        raise UsageError(f"--video: {video} {kind}")
+    from experiments.predicting.inputs import list_inputs
+
+    inputs = list_inputs(arguments.video, arguments.allow_url)
+    # What was typed decides, not what a folder holds today.
+    arguments.several = len(arguments.video) > 1 or Path(arguments.video[0]).is_dir()
+    if not (arguments.run or arguments.weights or arguments.exp):
+        raise UsageError("--run, --weights or --exp: name what scores")
+    out = arguments.out
     if out is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        arguments.out = Path("predictions") / f"{video.stem}-{stamp}"
-    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
+        stem = Path(arguments.video[0]).stem if not inputs[0].is_url else Path(inputs[0].name).stem
+        arguments.out = Path("predictions") / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    elif out.is_file() or (not arguments.several and out.is_dir() and any(out.iterdir())):
         raise UsageError(f"--out: {out} is there already and not empty; name a new folder")
+    return inputs
 
 
-def _predict(arguments: argparse.Namespace) -> int:
-    from experiments.detector import load_detector
-    from experiments.predicting.outputs import write_outputs
-    from experiments.predicting.video import ScoringOptions, score_video
+def _predict(arguments: argparse.Namespace, inputs: Sequence[Input]) -> int:
+    from experiments.model_choice import load_detectors
+    from experiments.predicting.video import ScoringOptions
 
-    detector = load_detector(arguments.run, arguments.device)
-    with _whole_folder(arguments.out) as folder:
-        with _progress() as tell:
-            options = ScoringOptions(arguments.backend, arguments.stride, arguments.batch)
-            report = score_video(arguments.video, [detector], options, tell)
-        write_outputs(folder, arguments.video, report)
-    _say(report, arguments.out)
+    detectors = load_detectors(
+        arguments.run,
+        arguments.weights,
+        arguments.exp,
+        runs_folder=arguments.runs,
+        device=arguments.device,
+        engine=arguments.engine,
+    )
+    if arguments.exp:
+        taken = ", ".join(str(d.run) for d in detectors[len(arguments.run) :][: len(arguments.exp)])
+        sys.stderr.write(f"newest finished runs: {taken}\n")
+    options = ScoringOptions(arguments.backend, arguments.stride, arguments.batch)
+    job = _Job(detectors, options, not arguments.no_video)
+    if arguments.several:
+        return _predict_all(job, inputs, arguments.out)
+    with _progress() as tell:
+        report, notes = job.score(inputs[0], arguments.out, tell)
+    _say(report, notes, arguments.out, job.annotated)
     return 0
 
 
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """Give a hidden folder that gets its name when the block ends well, and goes if it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir()
-        yield partial
-        partial.replace(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+class _Job:
+    """Scores one video after the other by the same models."""
+
+    def __init__(
+        self, detectors: Sequence[Detector], options: ScoringOptions, annotated: bool
+    ) -> None:
+        self.detectors = detectors
+        self.options = options
+        self.annotated = annotated
+
+    def score(self, item: Input, out: Path, tell: Tell) -> tuple[VideoReport, list[str]]:
+        """Write the output folder of a video, wholly or not at all."""
+        from experiments.predicting.folder import whole_folder
+        from experiments.predicting.outputs import write_outputs
+        from experiments.predicting.video import score_video
+
+        with whole_folder(out) as folder, _local(item) as video:
+            report = score_video(video, self.detectors, self.options, tell)
+            notes = write_outputs(folder, video, report, annotated=self.annotated, tell=tell)
+        return report, notes
+
+    def wanted(self) -> dict[str, Any]:
+        """Say by what videos are scored, as `scored_with` says it of a report."""
+        specs = [detector.spec for detector in self.detectors]
+        models = {s.name: [s.facts.checkpoint_sha256, self.options.stride_of(s)] for s in specs}
+        return {"models": models, "backend": self.options.backend}
+
+
+def _predict_all(job: _Job, inputs: Sequence[Input], out: Path) -> int:
+    from datamodules.errors import DataError
+    from experiments.predicting.folder import (
+        failed_row,
+        finished_report,
+        summary_row,
+        write_summary,
+    )
+    from experiments.predicting.report_file import report_content
+
+    rows = []
+    for number, item in enumerate(inputs, start=1):
+        folder, place = out / item.name, f"{number} of {len(inputs)}, {item.name}"
+        content = finished_report(folder, job.wanted())
+        line = "done before"
+        if content is None:
+            try:
+                with _progress(f"{place}: ") as tell:
+                    report, notes = job.score(item, folder, tell)
+                content, line = report_content(report), "; ".join(notes)
+            except DataError as error:
+                line = " ".join(str(error).split())
+        row = failed_row(item.source, line)
+        if content is not None:
+            row = summary_row(item.source, item.name, content)
+            score = row["video_score"]
+            found = "no score" if score is None else f"{score:.4f} ({row['call']})"
+            line = f"{found}  {line}".rstrip()
+        rows.append(row)
+        write_summary(out, rows)
+        sys.stdout.write(f"{place}: {line}\n")
+    failed = sum(row["status"] == "failed" for row in rows)
+    told = f"{len(rows) - failed} of {len(rows)} videos scored, {failed} failed"
+    sys.stdout.write(f"{told}: {out / 'summary.csv'}\n")
+    return 1 if failed else 0
 
 
 @contextmanager
-def _progress() -> Iterator[Tell]:
+def _local(item: Input) -> Iterator[Path]:
+    """Give the file of a video; one behind a URL is there while the block runs."""
+    if not item.is_url:
+        yield Path(item.source)
+        return
+    from experiments.predicting.fetching import fetched
+
+    with fetched(item) as path:
+        yield path
+
+
+@contextmanager
+def _progress(prefix: str = "") -> Iterator[Tell]:
     """Show a bar on a terminal, nothing elsewhere."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn()),
+        *(TimeElapsedColumn(), TimeRemainingColumn()),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task(prefix, total=None)
 
         def tell(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+            bar.update(task, description=prefix + what, completed=done, total=total or None)
 
         yield tell
 
 
-def _say(report: VideoReport, out: Path) -> None:
+def _say(report: VideoReport, notes: Sequence[str], out: Path, annotated: bool) -> None:
     """Write the scores, and where everything lies."""
-    lines = []
-    if report.score is None:
-        lines.append(f"no score: {report.reason}")
-    else:
-        for face in report.faces[:_MAX_NAMED]:
-            score, last = report.track_score(face.track), face.time_s[-1]
-            lines.append(f"face {face.track}: {score:.4f} ({face.time_s[0]:.1f} to {last:.1f} s)")
-        more = len(report.faces) - _MAX_NAMED
-        lines += [f"and {more} more faces"] if more > 0 else []
-        lines.append(f"video:  {report.score:.4f} (0 real, 1 fake)")
-        lines += [f"note: {report.reason}"] if report.reason else []
+    from experiments.predicting.outputs import ANNOTATED, REPORT, TIMELINE
+
+    lines = _scores(report) if report.score is not None else [f"no score: {report.reason}"]
     for model in report.models:
         lines += [f"note: {note}" for note in model.spec.facts.notes]
-    lines += [f"report:   {out / 'report.json'}", f"timeline: {out / 'timeline.png'}"]
+    lines += [f"note: {note}" for note in notes]
+    lines += [f"report:   {out / REPORT}", f"timeline: {out / TIMELINE}"]
+    lines += [f"video:    {out / ANNOTATED}"] if annotated else []
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _scores(report: VideoReport) -> list[str]:
+    from experiments.predicting.limits import decision
+    from experiments.predicting.report import time_ranges
+
+    lines = []
+    for person in report.persons[:_MAX_NAMED]:
+        own = [face for face in report.faces if face.person == person]
+        spans = [span for face in own for span in time_ranges(report, face)]
+        seen = f"{spans[0][0]:.1f} to {spans[-1][1]:.1f} s"
+        lines.append(f"person {person}: {report.person_score(person):.4f} ({seen})")
+    more = len(report.persons) - _MAX_NAMED
+    lines += [f"and {more} more people"] if more > 0 else []
+    for model in report.models:
+        clips, rule = sum(len(track.clips) for track in model.tracks), model.settings["video_rule"]
+        name = model.spec.name if len(report.models) > 1 else "video"
+        lines.append(f"{name}: {model.score:.4f} (0 real, 1 fake; {rule} of {clips} clips)")
+        made = decision(model)
+        if made["operating_point"] is not None:
+            held = made["operating_point"]["threshold"]
+            word = "no call" if made["call"] == "abstain" else made["call"]
+            lines.append(f"call: {word} (calibrated {model.calibrated:.4f}, threshold {held:.4f})")
+    if len(report.models) > 1:
+        lines.append(f"average: {report.score:.4f} (mean of these {len(report.models)} scores)")
+    return [*lines, *([f"note: {report.reason}"] if report.reason else [])]
 
 
 if __name__ == "__main__":

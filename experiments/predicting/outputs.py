@@ -4,31 +4,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from datamodules.atomic import write_text_atomically
+from experiments.predicting.annotate import annotate_video
 from experiments.predicting.report_file import write_report
+from experiments.predicting.threshold import (
+    segments_csv,
+    segments_vtt,
+    suspicious_segments,
+    threshold_of,
+)
 from experiments.predicting.timeline import draw_timeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from experiments.predicting.report import VideoReport
 
+    Tell = Callable[[str, int, int], None]
 
-def write_outputs(folder: Path, video: Path, report: VideoReport) -> None:
-    """Write what is shown of a scored video.
+REPORT, TABLE, CUES = "report.json", "segments.csv", "segments.vtt"
+TIMELINE, ANNOTATED = "timeline.png", "annotated.mp4"
+
+
+def write_outputs(
+    folder: Path,
+    video: Path,
+    report: VideoReport,
+    *,
+    annotated: bool = True,
+    tell: Tell = lambda *_: None,
+) -> list[str]:
+    """Write what is shown of a scored video; the report comes last, so that it means all is there.
 
     Args:
         folder: Where the files go; there already.
         video: The video.
         report: Its scores.
+        annotated: Whether the annotated video is written, which takes longest.
+        tell: Called with what is being done, how much of it is done, and of how much.
+
+    Returns:
+        What went wrong without stopping anything, such as sound that ends early.
 
     Raises:
+        DataError: If the annotated video cannot be encoded.
         OSError: If the disk refuses the bytes.
     """
-    draw_timeline(
-        folder / "timeline.png",
-        report.models[0].tracks,
-        name=report.video.name,
-        duration_s=report.video.duration_s,
-        score=report.score,
-    )
-    write_report(folder / "report.json", report)
+    segments, threshold = suspicious_segments(report), threshold_of(report)
+    write_text_atomically(folder / TABLE, segments_csv(segments, threshold))
+    write_text_atomically(folder / CUES, segments_vtt(segments, threshold))
+    draw_timeline(folder / TIMELINE, report)
+    wrong = annotate_video(folder / ANNOTATED, video, report, tell) if annotated else ""
+    write_report(folder / REPORT, report)
+    return [f"{ANNOTATED}: {wrong}"] if wrong else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -66,7 +67,7 @@ class FaceTimes:
 
     Attributes:
         track: Number of the track in the video.
-        person: Number of the person, told apart by time and place alone.
+        person: Number of the person from 1 on; people are told apart by time and place alone.
         rank: Place of the person among those of the shot by size; 0 is the main one.
         frame_index: Frames of the video, ascending, shape (N,), int64.
         time_s: Their times in seconds, shape (N,), float64.
@@ -166,6 +167,54 @@ class VideoReport:
         """
         of_models = [model.tracks[track].frame_score for model in self.models]
         return np.asarray(np.mean(of_models, axis=0), np.float64)
+
+    @property
+    def persons(self) -> list[int]:
+        """Numbers of the people in it, ascending."""
+        return sorted({face.person for face in self.faces})
+
+    def person_score(self, person: int) -> float:
+        """Give the score of a person over all its tracks, averaged over the models."""
+        own = [face.track for face in self.faces if face.person == person]
+        scores = [video_score([model.tracks[track] for track in own]) for model in self.models]
+        return float(np.mean([score for score in scores if score is not None]))
+
+
+def time_ranges(report: VideoReport, face: FaceTimes) -> list[list[float]]:
+    """Tell when a track shows its face.
+
+    Args:
+        report: The scored video.
+        face: A track of it.
+
+    Returns:
+        Start and end of each run of consecutive frames in seconds.
+    """
+    ends = frame_ends(report, face)
+    order = enumerate(face.frame_index.tolist())
+    ranges = []
+    for _, run in groupby(order, key=lambda item: item[1] - item[0]):
+        rows = [row for row, _ in run]
+        ranges.append([float(face.time_s[rows[0]]), float(ends[rows[-1]])])
+    return ranges
+
+
+def frame_ends(report: VideoReport, face: FaceTimes) -> NDArray[np.float64]:
+    """Tell when each frame of a track ends: with the next one of the video.
+
+    Args:
+        report: The scored video.
+        face: A track of it.
+
+    Returns:
+        Seconds, shape (N,), float64.
+    """
+    times = report.times_s
+    following = face.frame_index + 1
+    last = following >= len(times)
+    ends = times[following.clip(max=len(times) - 1)].copy()
+    ends[last] = report.video.duration_s
+    return np.asarray(ends, np.float64)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from callbacks.provenance import code_version
 from datamodules.atomic import write_text_atomically
 from experiments.predicting.limits import decision, limits, overall_decision
+from experiments.predicting.report import time_ranges
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +50,7 @@ def report_content(report: VideoReport) -> dict[str, Any]:
         "models": [_model(model) for model in report.models],
         "code": code_version(),
         "settings": report.settings,
+        "persons": [_person(report, number) for number in report.persons],
         "dropped": [asdict(frames) for frames in report.dropped],
         "tracks": [_track(report, face) for face in report.faces],
     }
@@ -88,6 +87,18 @@ def _model(model: ModelReport) -> dict[str, Any]:
     }
 
 
+def _person(report: VideoReport, number: int) -> dict[str, Any]:
+    faces = [face for face in report.faces if face.person == number]
+    return {
+        "person": number,
+        "tracks": [face.track for face in faces],
+        "time_ranges_s": _rounded_all(
+            [span for face in faces for span in time_ranges(report, face)]
+        ),
+        "score": _rounded(report.person_score(number)),
+    }
+
+
 def _track(report: VideoReport, face: FaceTimes) -> dict[str, Any]:
     return {
         "track": face.track,
@@ -108,43 +119,6 @@ def _track(report: VideoReport, face: FaceTimes) -> dict[str, Any]:
             for model in report.models
         ],
     }
-
-
-def time_ranges(report: VideoReport, face: FaceTimes) -> list[list[float]]:
-    """Tell when a track shows its face.
-
-    Args:
-        report: The scored video.
-        face: A track of it.
-
-    Returns:
-        Start and end of each run of consecutive frames in seconds.
-    """
-    ends = frame_ends(report, face)
-    order = enumerate(face.frame_index.tolist())
-    ranges = []
-    for _, run in groupby(order, key=lambda item: item[1] - item[0]):
-        rows = [row for row, _ in run]
-        ranges.append([float(face.time_s[rows[0]]), float(ends[rows[-1]])])
-    return ranges
-
-
-def frame_ends(report: VideoReport, face: FaceTimes) -> NDArray[np.float64]:
-    """Tell when each frame of a track ends: with the next one of the video.
-
-    Args:
-        report: The scored video.
-        face: A track of it.
-
-    Returns:
-        Seconds, shape (N,), float64.
-    """
-    times = report.times_s
-    following = face.frame_index + 1
-    last = following >= len(times)
-    ends = times[following.clip(max=len(times) - 1)].copy()
-    ends[last] = report.video.duration_s
-    return np.asarray(ends, np.float64)
 
 
 def _scores(name: str, track: TrackScore, own_frames: bool) -> dict[str, Any]:

@@ -73,17 +73,18 @@ def video_score(tracks: Sequence[TrackScore]) -> float | None:
     return tracks[0].pool(scores) if scores else None
 
 
-def segments(track: TrackScore) -> list[slice]:
+def segments(frame_index: NDArray[np.int64], frame_score: NDArray[np.float64]) -> list[slice]:
     """Cut a track where frames are missing or without score.
 
     Args:
-        track: A scored track of N frames.
+        frame_index: Frames of the video, ascending, shape (N,).
+        frame_score: Their scores, NaN where there is none, shape (N,).
 
     Returns:
-        Runs of consecutive scored frames, as slices of the track's arrays.
+        Runs of consecutive scored frames, as slices of both.
     """
-    scored = np.flatnonzero(~np.isnan(track.frame_score))
+    scored = np.flatnonzero(~np.isnan(frame_score))
     if not len(scored):
         return []
-    breaks = np.flatnonzero(np.diff(track.frame_index[scored]) > 1) + 1
+    breaks = np.flatnonzero(np.diff(frame_index[scored]) > 1) + 1
     return [slice(int(run[0]), int(run[-1]) + 1) for run in np.split(scored, breaks)]

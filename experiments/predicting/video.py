@@ -138,7 +138,7 @@ def _report(seen: SeenVideo, models: tuple[ModelReport, ...]) -> VideoReport:
         faces=tuple(
             FaceTimes(
                 track.track,
-                track.person,
+                track.person + 1,
                 track.rank,
                 track.faces.frame_index,
                 seen.times_s[track.faces.frame_index],

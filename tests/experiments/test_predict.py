@@ -77,12 +77,13 @@ def video(source: Path, tmp_path: Path) -> Path:
 
 def call(video: Path, run: Path, *more: str) -> int:
     words = ["--video", str(video), "--run", str(run), "--backend", "given", "--device", "cpu"]
-    return predict.main([*words, *more])
+    return predict.main([*words, "--engine", "torch", *more])
 
 
 def score(video: Path, run: Path, out: Path, *more: str) -> dict[str, Any]:
     assert call(video, run, "--out", str(out), *more) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["report.json", "timeline.png"]
+    names = ["annotated.mp4", "report.json", "segments.csv", "segments.vtt", "timeline.png"]
+    assert sorted(path.name for path in out.iterdir()) == names
     assert cv2.imread(str(out / "timeline.png")) is not None
     report: dict[str, Any] = json.loads((out / "report.json").read_text(encoding="utf-8"))
     return report
@@ -303,8 +304,8 @@ def test_scores_and_places_are_printed(
     out = tmp_path / "out"
     report = score(video, run, out)
     printed = capsys.readouterr()
-    assert f"face 1: {report['tracks'][1]['score']:.4f} (0.0 to 1.6 s)" in printed.out
-    assert f"video:  {report['video_score']:.4f}" in printed.out
+    assert f"person 2: {report['tracks'][1]['score']:.4f} (0.0 to 1.6 s)" in printed.out
+    assert f"video: {report['video_score']:.4f}" in printed.out
     assert str(out / "timeline.png") in printed.out
     assert printed.err == ""
 
@@ -349,7 +350,12 @@ def test_an_unreadable_video_is_one_line(
     ("words", "named"),
     [
         (["--video", "not/here.mp4", "--run", "RUN"], "--video: not/here.mp4 does not exist"),
-        (["--video", ".", "--run", "RUN"], "--video: . is a folder"),
+        (["--video", "full", "--run", "RUN"], "--video: full holds no video"),
+        (["--video", "https://a.b/x.mp4", "--run", "RUN"], "type --allow-url"),
+        (["--video", "VIDEO", "--weights", "nope:VIDEO"], "unknown method 'nope'"),
+        (["--video", "VIDEO", "--weights", "hff:not/here.pth"], "there is no file not/here.pth"),
+        (["--video", "VIDEO", "--exp", "hff"], "no finished run of hff"),
+        (["--video", "VIDEO", "--exp", "nope"], "unknown experiment 'nope'"),
         (["--video", "VIDEO", "--run", "not/here"], "no run folder not/here"),
         (["--video", "VIDEO", "--run", "."], "it has no config.yaml"),
         (["--video", "VIDEO"], "--run"),

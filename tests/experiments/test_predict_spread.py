@@ -39,7 +39,7 @@ def run(folder: Path, **data: Any) -> Path:
 
 def call(video: Path, run: Path, *more: str) -> int:
     words = ["--video", str(video), "--run", str(run), "--backend", "given", "--device", "cpu"]
-    return predict.main([*words, "--out", str(video.parent / "out"), *more])
+    return predict.main([*words, "--engine", "torch", "--out", str(video.parent / "out"), *more])
 
 
 def report(video: Path) -> dict[str, Any]:

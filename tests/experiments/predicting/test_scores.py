@@ -59,4 +59,5 @@ def test_segments_end_at_gaps(
     frames: list[int], scores: list[float], wanted: list[list[int]]
 ) -> None:
     rows = np.arange(len(frames))
-    assert [rows[run].tolist() for run in segments(track(0, frames, scores, [0.5]))] == wanted
+    found = segments(np.array(frames), np.array(scores))
+    assert [rows[run].tolist() for run in found] == wanted

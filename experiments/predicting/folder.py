@@ -1,0 +1,132 @@
+"""Results of several videos in one folder: what is done stays, what fails is told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datamodules.atomic import write_text_atomically
+from experiments.errors import UsageError
+from experiments.predicting.outputs import REPORT
+from experiments.predicting.report_file import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SUMMARY = "summary.csv"
+_COLUMNS = (
+    *("video", "status", "video_score", "calibrated_probability", "call", "reason", "folder"),
+)
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give a hidden folder that gets its name when the block ends well, and goes if it does not.
+
+    Args:
+        out: The folder that is to be there; may be there already if it is empty.
+
+    Yields:
+        Where to write.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir()
+        yield partial
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finished_report(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """Read the report of a video that was scored before.
+
+    Args:
+        folder: Its output folder.
+        wanted: What `scored_with` says of the models that score now.
+
+    Returns:
+        The report, or None if there is none yet.
+
+    Raises:
+        UsageError: If it was made by other models or settings.
+    """
+    path = folder / REPORT
+    if not path.is_file():
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        same = report["schema_version"] == SCHEMA_VERSION and scored_with(report) == wanted
+    except (OSError, ValueError, LookupError, TypeError):
+        same = False
+    if not same:
+        raise UsageError(
+            f"{path} was written by other models or settings; name a new folder with --out"
+        )
+    return dict(report)
+
+
+def scored_with(report: dict[str, Any]) -> dict[str, Any]:
+    """Say by what a report was made: two that agree in it may stand in one table.
+
+    Args:
+        report: Its content.
+    """
+    models = {
+        model["name"]: [model["checkpoint_sha256"], model["settings"]["stride"]]
+        for model in report["models"]
+    }
+    return {"models": models, "backend": report["settings"]["backend"]}
+
+
+def summary_row(video: str, folder: str, report: dict[str, Any]) -> dict[str, Any]:
+    """Describe a scored video in a line.
+
+    Args:
+        video: As it was named.
+        folder: Its output folder, relative to the one of all.
+        report: Its content.
+    """
+    return {
+        "video": video,
+        "status": report["status"],
+        "video_score": report["video_score"],
+        "calibrated_probability": report["calibrated_probability"],
+        "call": report["decision"]["call"],
+        "reason": report["reason"],
+        "folder": folder,
+    }
+
+
+def failed_row(video: str, reason: str) -> dict[str, Any]:
+    """Describe a video that could not be scored.
+
+    Args:
+        video: As it was named.
+        reason: Why, in one line.
+    """
+    return {"video": video, "status": "failed", "reason": reason}
+
+
+def write_summary(out: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the table of all videos.
+
+    Args:
+        out: The folder of all.
+        rows: One for each video so far.
+
+    Raises:
+        OSError: If the disk refuses the bytes.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomically(out / SUMMARY, text.getvalue())
