@@ -78,8 +78,8 @@ PREDICT_EXP = $(if $(filter file,$(origin EXP)),,$(EXP))
 
 predict: $(STAMP) ## score videos: VIDEO="x.mp4 folder" RUN="runs/a runs/b" | WEIGHTS=METHOD:FILE | EXP="ftcn_tt hff" [OUT=<folder>]
 	@test -n $(call q,VIDEO) -a -n $(call q,RUN)$(call q,WEIGHTS)"$(PREDICT_EXP)" || { echo 'Usage: make predict VIDEO=x.mp4 RUN=runs/<run> (or WEIGHTS=METHOD:FILE, or EXP="ftcn_tt hff") [OUT=<folder>]'; exit 2; }
-	@if test -e $(call q,VIDEO); then videos=($(call q,VIDEO)); else videos=($(VIDEO)); fi; \
-	if test -e $(call q,RUN); then runs=($(call q,RUN)); else runs=($(RUN)); fi; \
+	@if test -e $(call q,VIDEO); then videos=($(call q,VIDEO)); else read -ra videos <<< $(call q,VIDEO); fi; \
+	if test -e $(call q,RUN); then runs=($(call q,RUN)); else read -ra runs <<< $(call q,RUN); fi; \
 	$(PY) -m experiments.predict --video "$${videos[@]}" $(if $(RUN),--run "$${runs[@]}") $(if $(WEIGHTS),--weights $(call q,WEIGHTS)) $(if $(PREDICT_EXP),--exp $(PREDICT_EXP)) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
 
 serve: $(STAMP) ## score videos over HTTP: RUN=runs/<run> [PORT=8000] [ARGS="--host 0.0.0.0 --workers 2"]: docs/serve.md
