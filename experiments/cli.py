@@ -11,19 +11,22 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 import callbacks
 import lightning_modules
 from datamodules import VideoDataModule
 from experiments.errors import UsageError, parser_reason
 from experiments.loggers import finish_loggers, make_loggers, quieten
+from experiments.protocols.apart import check_test
 from experiments.shorthand import STAGES
 from experiments.summary import print_summary
 from experiments.wandb_media import log_checkpoints, log_media
 from lightning_modules import ForgeryModule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytorch_lightning import Trainer
 
     from experiments.shorthand import Shorthand
@@ -96,6 +99,8 @@ class ForgeryCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Send everything that is written into the run folder."""
         config = self.config[self.subcommand]
+        if self.subcommand == "test":
+            self._check_test(config.data.get("init_args") or {})
         config.checkpoint.dirpath = str(self._fit_folder() / "checkpoints")
         config.trainer.default_root_dir = str(self.folder)
         if not any(word.startswith("--trainer.precision") for word in self.typed.rest):
@@ -135,6 +140,11 @@ class ForgeryCLI(LightningCLI):
         ):
             chosen.append(RichProgressBar(leave=False))
         return super().instantiate_trainer(**kwargs, callbacks=chosen)
+
+    def _check_test(self, data: Mapping[str, Any]) -> None:
+        run = self.typed.options.get("run")
+        if run and (line := check_test(Path(run), data)):
+            rank_zero_info(f"note: {line}")
 
     def _fit_folder(self) -> Path:
         run = self.typed.options.get("run")

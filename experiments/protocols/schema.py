@@ -124,7 +124,7 @@ def named_sets(protocol: Protocol | None, names: tuple[str, ...]) -> Protocol:
 
 def _set(values: Any, at: str) -> TestSet:
     made = build(TestSet, {"name": values} if isinstance(values, str) else values, _SET_TYPES, at)
-    if not made.name or "/" in made.name or made.name.startswith("."):
+    if not made.name.isprintable() or not made.name or made.name[0] == "." or "/" in made.name:
         raise UsageError(f"{at}: name {made.name!r} cannot be a folder")
     if made.unseen and not made.methods:
         raise UsageError(f"{at}: unseen needs methods")

@@ -148,6 +148,7 @@ def _test(scoring: Scoring) -> None:
         os.environ.pop(ENVIRONMENT)
         if before is not None:
             os.environ[ENVIRONMENT] = before
+        folder.mkdir(exist_ok=True)  # a test that refuses leaves no empty folder
         (folder / "test.log").write_text(said.getvalue() + wrong.getvalue(), encoding="utf-8")
     if code:
         reasons = [x for x in wrong.getvalue().splitlines() if x.startswith("error: ")]

@@ -214,6 +214,10 @@ def test_what_a_run_was_chosen_by_is_no_test_set(
         error = said(["--run", "runs/r", "--datasets", dataset, "--stores", str(other)], capsys)
         assert f"was {use}" in error
         assert "is no test set" in error
+        monkeypatch.delenv(ENVIRONMENT, raising=False)
+        plain = said(["--run", "runs/r", "--data", "folder", "--root", str(other), *QUIET], capsys)
+        monkeypatch.delenv(ENVIRONMENT)
+        assert f"was {use}" in plain
     people = [
         json.dumps({**json.loads(line), "split": "test", "sha256": f"{n:064x}"})
         for n, line in enumerate(lines)

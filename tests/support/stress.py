@@ -28,7 +28,10 @@ def write_raw(folder: Path, per_class: int = 2) -> Path:
         for label, place in (("real", "real"), ("fake", "fake/swap")):
             for k in range(per_class):
                 path = f"{place}/{split}{k}.mp4"
-                write_clip(folder / path, num_frames=8)
+                clip = write_clip(folder / path, num_frames=8)
+                # A box that players skip: every file is one of its own.
+                box = b"free" + path.encode()
+                clip.write_bytes(clip.read_bytes() + (4 + len(box)).to_bytes(4, "big") + box)
                 rows.append(f"{path},{label},swap,{split}{label}{k},{split}")
     (folder / "manifest.csv").write_text("\n".join(rows))
     return folder
