@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -19,6 +19,7 @@ from experiments.serving.addresses import FetchError
 from experiments.serving.errors import STATUS_OF
 from experiments.serving.gate import Gate
 from experiments.serving.routes import router
+from experiments.serving.schemas import PredictRequest
 from experiments.serving.uploads import RequestError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.rates = Rates(engine.settings)
     app.include_router(router)
     _handle_errors(app)
+    _describe(app, engine.settings.with_keys)
     if (PAGE / "index.html").is_file():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     settings = engine.settings
@@ -76,6 +78,24 @@ def create_app(engine: Engine) -> FastAPI:
         on_loopback=settings.on_loopback,
     )
     return app
+
+
+def _describe(app: FastAPI, with_keys: bool) -> None:
+    """Complete the OpenAPI: bodies that are read as they come, and keys only if they are needed."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            schemas = schema["components"]["schemas"]
+            schemas["PredictRequest"] = PredictRequest.model_json_schema()
+            if not with_keys:
+                del schema["components"]["securitySchemes"]
+                for operation in (o for path in schema["paths"].values() for o in path.values()):
+                    operation.pop("security", None)
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _handle_errors(app: FastAPI) -> None:

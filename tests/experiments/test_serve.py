@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -17,10 +13,10 @@ import pytest
 from experiments import serve
 from experiments.serving.jobs import JobStore
 from experiments.serving.settings import Settings
+from tests.support.stand_in_server import running, wait_for
 from tests.support.videos import write_video
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -92,56 +88,27 @@ def test_keys_are_needed_off_loopback(host: str, keys: bool | None, wanted: bool
     assert Settings(host=host, keys=keys).with_keys is wanted
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_ends_the_server(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     program = [sys.executable, "-m", "experiments.serve", "--run", str(tmp_path / "run")]
-    flags = ["--port", str(free_port()), "--state-dir", str(tmp_path / "state")]
+    flags = ["--port", "0", "--state-dir", str(tmp_path / "state")]
     done = subprocess.run([*program, *flags], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
 def test_running_jobs_are_done_before_the_server_ends(tmp_path: Path) -> None:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    given = {"PORT": str(port), "STATE_DIR": str(tmp_path), "WORKERS": "1", "UNCONFINED": "true"}
-    environment = os.environ | {f"FORGERY_{name}": value for name, value in given.items()}
     video = write_video(tmp_path / "v.mp4", 10).read_bytes()
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.stand_in_server", "2.0"],
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            wait_for(lambda: httpx2.get(f"{url}/healthcheck").status_code == 200)
-            first, second = (
-                httpx2.post(f"{url}/jobs", files={"file": video}).headers["location"]
-                for _ in range(2)
-            )
-            wait_for(lambda: httpx2.get(url + first).json()["state"] == "running")
-            server.send_signal(signal.SIGTERM)
-            wait_for(lambda: httpx2.get(f"{url}/healthcheck").status_code == 503)
-            assert httpx2.post(f"{url}/jobs", files={"file": video}).status_code == 503
-            assert server.wait(20) == 0
-        finally:
-            server.kill()
+    with running(tmp_path, seconds=2.0, WORKERS="1") as (url, server):
+        first, second = (
+            httpx2.post(f"{url}/jobs", files={"file": video}).headers["location"] for _ in range(2)
+        )
+        wait_for(lambda: httpx2.get(url + first).json()["state"] == "running")
+        server.send_signal(signal.SIGTERM)
+        wait_for(lambda: httpx2.get(f"{url}/healthcheck").status_code == 503)
+        assert httpx2.post(f"{url}/jobs", files={"file": video}).status_code == 503
+        assert server.wait(20) == 0
     store = JobStore(tmp_path / "jobs.sqlite", 16, 3600.0)
     states = [store.get(path.rpartition("/")[2]).state for path in (first, second)]  # type: ignore[union-attr]
     assert states == ["done", "queued"]
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with suppress(httpx2.TransportError):
-            if true():
-                return
-        time.sleep(0.05)
-    raise AssertionError("it never came")
