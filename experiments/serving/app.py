@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from experiments.serving.access import Rates
 from experiments.serving.addresses import FetchError
@@ -116,9 +117,20 @@ def _handle_errors(app: FastAPI) -> None:
         return _problem(422, "invalid", f"{where}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    async def other(_: Request, error: HTTPException) -> JSONResponse:
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _methods(request)
         return _problem(error.status_code, "http", str(error.detail), headers)
+
+
+def _methods(request: Request) -> str:
+    """List all methods of a path; the framework would name those of the first of its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return ", ".join(sorted(found))
 
 
 def _problem(

@@ -324,7 +324,9 @@ def test_answers_carry_the_headers_of_safety(client: TestClient) -> None:
     assert code(client.get("/nothing")) == "http"
     assert code(client.get("/jobs/none")) == "invalid"
     assert code(client.get(f"/jobs/{'0' * 32}")) == "no_job"
-    assert client.put("/predict").status_code == 405
+    refused = client.put(f"/jobs/{'0' * 32}")
+    assert refused.status_code == 405
+    assert refused.headers["allow"] == "DELETE, GET"
 
 
 def test_logs_tell_nothing_of_users(
