@@ -127,7 +127,7 @@ def _handle_errors(app: FastAPI) -> None:
 def _methods(request: Request) -> str:
     """List all methods of a path; the framework would name those of the first of its routes."""
     found: set[str] = set()
-    for route in request.app.routes:
+    for route in (*request.app.routes, *router.routes):
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return ", ".join(sorted(found))
