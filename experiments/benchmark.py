@@ -3,9 +3,10 @@
 A method's name measures its network against the one as released, `freezing` what alternate
 freezing saves, `effect` what it and made fakes change in accuracy, `data` the loading of clips
 against a loader of frame folders, `video_blend` the forgery of that name against its plain
-formulation, `storage` the forms of stored crops, `memory` whether loading
-leaks, `prepare` the preparation of videos, `report` a report over a ledger of millions of rows,
-`serve` the server under load. Everything is compared in one run, and reported as ratios.
+formulation, `storage` the forms of stored crops, `memory` whether loading leaks, `prepare` the
+preparation of videos, `predict` the scoring of a raw video, `report` a report over a ledger of
+millions of rows, `serve` the server under load. Everything is compared in one run, and reported as
+ratios.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "memory": "experiments.benchmarks.memory",
     "video_blend": "experiments.benchmarks.video_blending",
     "prepare": "experiments.benchmarks.preparing",
+    "predict": "experiments.benchmarks.predicting",
     "report": "experiments.benchmarks.reporting",
     "serve": "experiments.benchmarks.serving",
 }

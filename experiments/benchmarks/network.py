@@ -178,11 +178,17 @@ def build(setting: Setting, network: Network) -> nn.Module:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.ones_(module.weight)  # a block that starts at scale 0 would hide its errors
         if network == "released":
-            _make_plain(module, subject.relu_in_place)
+            make_plain(module, subject.relu_in_place)
     return built.to(setting.device)
 
 
-def _make_plain(module: nn.Module, in_place: bool) -> None:
+def make_plain(module: nn.Module, in_place: bool) -> None:
+    """Make one module of a network as it was released: no fused layers, explicit attention.
+
+    Args:
+        module: A part of the network; changed.
+        in_place: Whether its ReLUs were released in place.
+    """
     if isinstance(module, nn.Conv3d):
         module.__class__ = nn.Conv3d
     if isinstance(module, Attention):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callbacks.provenance import code_version
@@ -13,8 +14,6 @@ from experiments.predicting.limits import decision, limits, overall_decision
 from experiments.predicting.report import time_ranges
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from experiments.predicting.report import FaceTimes, ModelReport, VideoReport
@@ -54,6 +53,12 @@ def report_content(report: VideoReport) -> dict[str, Any]:
         "dropped": [asdict(frames) for frames in report.dropped],
         "tracks": [_track(report, face) for face in report.faces],
     }
+
+
+def report_schema() -> dict[str, Any]:
+    """Give the JSON Schema of `report.json`, by which anybody may check one."""
+    text = (Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
 
 
 def write_report(path: Path, report: VideoReport) -> None:

@@ -79,7 +79,7 @@ def test_attention_as_released_gives_the_same_numbers() -> None:
     attention = Attention(16, 2)
     query, source = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
     expected = attention(query, source)
-    benchmark._make_plain(attention, in_place=True)
+    benchmark.make_plain(attention, in_place=True)
     assert type(attention) is ExplicitAttention
     torch.testing.assert_close(attention(query, source), expected)
 

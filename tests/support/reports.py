@@ -48,7 +48,7 @@ def scored_video(
     made = tuple(
         ModelReport(
             spec=clip_spec(f"toy{model}"),
-            settings={"stride": 1},
+            settings={"stride": 1, "video_rule": "mean"},
             tracks=tuple(
                 scored_track(number, frames, [score + 0.1 * model for score in scores])
                 for number, (_, frames, scores, _) in enumerate(rows)

@@ -1,0 +1,155 @@
+"""Several videos and several models at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from experiments import predict
+from experiments.detector import load_weight_file
+from experiments.errors import UsageError
+from experiments.model_choice import newest_run
+from tests.experiments.test_predict import CASE, LEFT, assert_one_line, give_faces
+from tests.support.cases import METHOD_CASES
+from tests.support.runs import write_run
+from tests.support.videos import write_video
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "ftcn", CASE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two good videos, one of them in a sub-folder, and one that is none."""
+    folder = tmp_path / "videos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.mp4", "more/c.mp4"):
+        give_faces(write_video(folder / name, num_frames=12), {LEFT: range(12)})
+    (folder / "b.mp4").write_text("no video")
+    (folder / "notes.txt").touch()
+    return folder
+
+
+def call(*words: object) -> int:
+    fixed = ["--backend", "given", "--device", "cpu", "--engine", "torch", "--no-video"]
+    return predict.main([*map(str, words), *fixed])
+
+
+def summary(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "summary.csv").open(encoding="utf-8") as file:
+        return {row["video"]: row for row in csv.DictReader(file)}
+
+
+def report(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    return content
+
+
+def test_a_folder_goes_on_past_a_bad_video(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call("--video", folder, "--run", run, "--out", out) == 1
+    rows = summary(out)
+    assert [row["status"] for row in rows.values()] == ["ok", "failed", "ok"]
+    assert "cannot be scored" in rows[str(folder / "b.mp4")]["reason"]
+    good = rows[str(folder / "more" / "c.mp4")]
+    assert float(good["video_score"]) == report(out / good["folder"])["video_score"]
+    assert not (out / "b.mp4").exists()
+    printed = capsys.readouterr().out
+    assert "2 of 3 videos scored, 1 failed" in printed
+    assert printed.count("\n") == 4
+
+
+def test_it_goes_on_where_it_ended(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    call("--video", folder, "--run", run, "--out", out)
+    before = (out / "a.mp4" / "report.json").stat().st_mtime_ns
+    shutil.rmtree(out / "more")
+    give_faces(write_video(folder / "b.mp4", num_frames=8), {LEFT: range(8)})
+    capsys.readouterr()
+    assert call("--video", folder, "--run", run, "--out", out) == 0
+    assert (out / "a.mp4" / "report.json").stat().st_mtime_ns == before
+    assert [row["status"] for row in summary(out).values()] == ["ok"] * 3
+    assert "done before" in capsys.readouterr().out
+
+
+def test_other_models_are_not_mixed_into_a_folder(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    call("--video", folder, "--run", run, "--out", out)
+    capsys.readouterr()
+    assert call("--video", folder, "--run", run, "--out", out, "--stride", 3) == 2
+    assert_one_line(capsys, "by other models or settings")
+
+
+def test_several_models_share_a_report(folder: Path, run: Path, tmp_path: Path) -> None:
+    case = next(case for case in METHOD_CASES if case.name == "xception")
+    other = write_run(tmp_path / "xception", case)
+    out = tmp_path / "out"
+    assert call("--video", folder / "a.mp4", "--run", run, other, run, "--out", out) == 0
+    content = report(out)
+    assert content["average_of"] == ["ftcn", "xception", "ftcn-2"]
+    scores = [model["video_score"] for model in content["models"]]
+    assert scores[0] == scores[2] != scores[1]
+    assert content["video_score"] == pytest.approx(sum(scores) / 3, abs=2e-6)
+
+
+def test_experiments_stand_for_their_newest_finished_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    states = {
+        "old": ("finished", "2026-01-01T00:00:00+00:00", "ftcn_tt"),
+        "new": ("finished", "2026-03-01T00:00:00+00:00", "ftcn_tt"),
+        "newer": ("interrupted", "2026-04-01T00:00:00+00:00", "ftcn_tt"),
+        "other": ("finished", "2026-05-01T00:00:00+00:00", "hff"),
+    }
+    for name, (status, ended, experiment) in states.items():
+        made = write_run(runs / name, CASE)
+        config = yaml.safe_load((made / "config.yaml").read_text())
+        (made / "config.yaml").write_text(yaml.safe_dump(config | {"experiment": experiment}))
+        stage = {"stage": "fit", "status": status, "ended": ended}
+        (made / "record.json").write_text(json.dumps({"stages": [stage]}))
+    (runs / "rubbish").mkdir()
+    (runs / "rubbish" / "record.json").write_text("{")
+    assert newest_run("ftcn_tt", runs) == runs / "new"
+    with pytest.raises(UsageError, match="no finished run of sta_vb"):
+        newest_run("sta_vb", runs)
+    words = ["--video", folder / "a.mp4", "--exp", "ftcn_tt", "--runs", runs]
+    assert call(*words, "--out", tmp_path / "out") == 0
+    assert "newest finished runs: " + str(runs / "new") in capsys.readouterr().err
+    assert report(tmp_path / "out")["models"][0]["name"] == "new"
+
+
+@pytest.mark.slow
+def test_a_weight_file_scores_by_its_experiment_s_clips(tmp_path: Path) -> None:
+    from lightning_modules.backbones.ftcn import FTCNNetwork
+
+    torch.manual_seed(0)
+    network = FTCNNetwork(num_frames=32, image_size=224)
+    torch.save(network.state_dict(), tmp_path / "ftcn.pth")
+    detector = load_weight_file("ftcn_tt", tmp_path / "ftcn.pth", "cpu")
+    assert detector.spec.name == "ftcn_tt:ftcn.pth"
+    assert detector.spec.clip_shape == (32, 224, 224, 3)
+    assert detector.spec.facts.prepared_by is None
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(detector.model.network.state_dict()[name], value)
+
+
+def test_load_detector_is_at_hand(run: Path) -> None:
+    from experiments.predict import load_detector
+
+    assert load_detector(run, "cpu").spec.name == "ftcn"
