@@ -55,14 +55,14 @@ class ClipBatch(NamedTuple):
     Attributes:
         kind: What they are.
         tracks: Track of each clip.
-        positions: Positions of its track that each shows, T of them.
+        places: Where in its track each lies.
         clips: RGB, shape (B, T, H, W, 3), uint8.
         frame: Frame of the video that was decoded last.
     """
 
     kind: ClipKind
     tracks: list[int]
-    positions: list[Sequence[int]]
+    places: list[ClipPlace]
     clips: NDArray[np.uint8]
     frame: int
 
@@ -161,7 +161,7 @@ def cut_clips(
                 continue
             track.add(frame)
             for kind, place, clip in track.cut((frame.shape[0], frame.shape[1])):
-                yield from batches[kind].add(track.seen.track, place.positions, clip, number)
+                yield from batches[kind].add(track.seen.track, place, clip, number)
         opened = [track for track in opened if track.position < len(track.seen.faces)]
         if number >= last:
             break
@@ -175,12 +175,12 @@ class _Batch:
     def __init__(self, kind: ClipKind, size: int) -> None:
         self._kind = kind
         self._size = size
-        self._rows: list[tuple[int, Sequence[int], NDArray[np.uint8]]] = []
+        self._rows: list[tuple[int, ClipPlace, NDArray[np.uint8]]] = []
 
     def add(
-        self, track: int, positions: Sequence[int], clip: NDArray[np.uint8], frame: int
+        self, track: int, place: ClipPlace, clip: NDArray[np.uint8], frame: int
     ) -> Iterator[ClipBatch]:
-        self._rows.append((track, positions, clip))
+        self._rows.append((track, place, clip))
         if len(self._rows) == self._size:
             yield from self.rest(frame)
 
@@ -188,8 +188,8 @@ class _Batch:
         if not self._rows:
             return
         rows, self._rows = self._rows, []
-        tracks, positions, clips = (list(column) for column in zip(*rows, strict=True))
-        yield ClipBatch(self._kind, tracks, positions, np.stack(clips), frame)
+        tracks, places, clips = (list(column) for column in zip(*rows, strict=True))
+        yield ClipBatch(self._kind, tracks, places, np.stack(clips), frame)
 
 
 def _open(seen: SeenTrack, plans: dict[ClipKind, ClipPlan]) -> _OpenTrack:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lightning_modules.pooling import MEAN
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from lightning_modules.pooling import Pooling
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class ClipScore:
         start_s: Time of the first frame in seconds.
         end_s: End of the last frame in seconds.
         score: Sigmoid of the network's log-odds, 0 real to 1 fake.
+        weight: Windows of the track that it stands for in a mean; 1 at a stride of 1.
     """
 
     first_frame: int
@@ -31,6 +36,7 @@ class ClipScore:
     start_s: float
     end_s: float
     score: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class TrackScore:
         time_s: Times of these frames in seconds, shape (N,), float64.
         frame_score: Of each of these frames the mean over the clips that contain it, or of its own
             scores in these clips; NaN where no clip covers it; shape (N,), float64.
-        pool: Makes one score of those of several clips.
+        rule: Makes one score of those of several clips.
     """
 
     track: int
@@ -52,12 +58,12 @@ class TrackScore:
     frame_index: NDArray[np.int64]
     time_s: NDArray[np.float64]
     frame_score: NDArray[np.float64]
-    pool: Callable[[Sequence[float]], float] = fmean
+    rule: Pooling = MEAN
 
     @property
     def score(self) -> float:
         """Pooled over its clips."""
-        return self.pool([clip.score for clip in self.clips])
+        return pooled(self.clips, self.rule)
 
 
 def video_score(tracks: Sequence[TrackScore]) -> float | None:
@@ -69,8 +75,21 @@ def video_score(tracks: Sequence[TrackScore]) -> float | None:
     Returns:
         The score, or None where there is no clip: a video without faces has none.
     """
-    scores = [clip.score for track in tracks for clip in track.clips]
-    return tracks[0].pool(scores) if scores else None
+    clips = [clip for track in tracks for clip in track.clips]
+    return pooled(clips, tracks[0].rule) if clips else None
+
+
+def pooled(clips: Sequence[ClipScore], rule: Pooling) -> float:
+    """Make one score of those of several clips.
+
+    Args:
+        clips: At least one.
+        rule: The mean weighs clips by the windows that they stand for; other rules do not.
+    """
+    if rule.rule != "mean":
+        return rule.probability([clip.score for clip in clips])
+    total = math.fsum(clip.weight for clip in clips)
+    return math.fsum(clip.weight * clip.score for clip in clips) / total
 
 
 def segments(frame_index: NDArray[np.int64], frame_score: NDArray[np.float64]) -> list[slice]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from experiments.predicting.cutting import ClipBatch
     from experiments.predicting.faces import SeenVideo
     from experiments.predicting.scorer import ClipScorer, ClipScores, ClipSpec
+    from experiments.predicting.windows import ClipPlace
 
     Tell = Callable[[str, int, int], None]
 
@@ -196,10 +197,10 @@ def _add(tallies: Sequence[_Tally], batch: ClipBatch, scorer: ClipScorer) -> Non
     _check_finite(scores, scorer.spec)
     of_clips = _sigmoid(scores.clip)
     of_frames = of_clips[:, None] if scores.frame is None else _sigmoid(scores.frame)
-    for track, positions, clip, frame in zip(
-        batch.tracks, batch.positions, of_clips, of_frames, strict=True
+    for track, place, clip, frame in zip(
+        batch.tracks, batch.places, of_clips, of_frames, strict=True
     ):
-        tallies[track].add(positions, float(clip), frame)
+        tallies[track].add(place, float(clip), frame)
 
 
 def _check_finite(scores: ClipScores, spec: ClipSpec) -> None:
@@ -222,13 +223,14 @@ class _Tally:
         self._total = np.zeros(len(self._track.faces))
         self._count = np.zeros(len(self._track.faces), np.int64)
 
-    def add(self, positions: Sequence[int], clip: float, frame: NDArray[np.float64]) -> None:
+    def add(self, place: ClipPlace, clip: float, frame: NDArray[np.float64]) -> None:
         """Note the score of a clip, and those of its frames, (T,), or the one for all, (1,)."""
-        rows = np.asarray(positions)
+        rows = np.asarray(place.positions)
         frames = self._track.faces.frame_index[rows]
         fps = self._seen.info.fps or _UNKNOWN_FPS
         start_s, end_s = clip_times(frames, fps, self._seen.times_s)
-        self._clips.append(ClipScore(int(frames.min()), int(frames.max()), start_s, end_s, clip))
+        span = (int(frames.min()), int(frames.max()), start_s, end_s)
+        self._clips.append(ClipScore(*span, clip, place.weight))
         # A clip that shows a frame twice, as mirrored ones do, counts twice (official code).
         np.add.at(self._total, rows, np.broadcast_to(frame, rows.shape))
         np.add.at(self._count, rows, 1)
@@ -244,7 +246,7 @@ class _Tally:
             frame_index=index,
             time_s=self._seen.times_s[index],
             frame_score=score,
-            pool=self._spec.video_rule.probability,
+            rule=self._spec.video_rule,
         )
 
 

@@ -26,11 +26,14 @@ class ClipPlace(NamedTuple):
         positions: Positions of the track that it shows, T of them.
         first: From here on positions are still needed, by it and all clips after it.
         last: When this position has come it can be cut.
+        weight: Windows that it stands for in a mean: itself, and halves of those left out on
+            either side.
     """
 
     positions: Sequence[int]
     first: int
     last: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ class ClipPlan:
         for sequence, starts in self.sequences:
             # A mirrored sequence goes back and forth, so that all of it is needed to the end.
             bounds = None if _ascends(sequence) else (min(sequence), max(sequence))
-            for start in starts.tolist():
+            for start, weight in zip(starts.tolist(), _weights(starts), strict=True):
                 shown = sequence[start : start + self.num_frames]
                 first, last = bounds or (shown[0], shown[-1])
-                yield ClipPlace(shown, first, last)
+                yield ClipPlace(shown, first, last, weight)
 
     def shown(self, num_positions: int) -> NDArray[np.bool_]:
         """Tell which positions of the track any clip shows, shape (num_positions,)."""
@@ -110,6 +113,13 @@ def _starts(num_positions: int, length: int, stride: int) -> NDArray[np.int64]:
     last = num_positions - length
     starts = np.arange(0, last + 1, stride)
     return starts if starts[-1] == last else np.append(starts, last)
+
+
+def _weights(starts: NDArray[np.int64]) -> list[float]:
+    """Weigh windows so that their mean is that of all, with those left out interpolated. [ours]."""
+    left_out = (np.diff(starts) - 1) / 2
+    weights: list[float] = (1 + np.append(left_out, 0) + np.append(0, left_out)).tolist()
+    return weights
 
 
 def _ascends(sequence: Sequence[int]) -> bool:

@@ -146,7 +146,10 @@ def test_frames_have_scores_of_their_own_in_clips_of_several(
         own = np.sort(frames[clip["first_frame"] : clip["last_frame"] + 1])
         assert clip["score"] == pytest.approx(own[{"mean": 0, "top_k": -2}[frame_rule] :].mean())
     clips = [clip["score"] for clip in track["models"][0]["clips"]]
-    assert report["video_score"] == pytest.approx({"mean": np.mean, "max": max}[video_rule](clips))
+    weights = [clip["weight"] for clip in track["models"][0]["clips"]]
+    assert weights == [2.5, 3.0, 1.5]  # windows that begin at 0, 4 and 6 of 7
+    pools = {"mean": np.average(clips, weights=weights), "max": max(clips)}
+    assert report["video_score"] == pytest.approx(pools[video_rule])
     rule = {"mean": "mean", "top_k": "mean of the 2 highest"}[frame_rule]
     assert report["models"][0]["settings"]["frame_rule"] == rule
 

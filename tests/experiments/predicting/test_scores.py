@@ -32,10 +32,10 @@ def test_the_video_score_weighs_clips_not_tracks() -> None:
 
 
 def test_scores_are_pooled_by_the_rule_of_the_method() -> None:
-    pool = Pooling("top_k", 2).probability
+    rule = Pooling("top_k", 2)
     tracks = [
-        replace(track(0, [0, 1], [0.1] * 2, [0.0, 0.2, 0.4]), pool=pool),
-        replace(track(1, [0], [1.0], [1.0]), pool=pool),
+        replace(track(0, [0, 1], [0.1] * 2, [0.0, 0.2, 0.4]), rule=rule),
+        replace(track(1, [0], [1.0], [1.0]), rule=rule),
     ]
     assert [t.score for t in tracks] == pytest.approx([0.3, 1.0])
     assert video_score(tracks) == pytest.approx(0.7)

@@ -47,6 +47,13 @@ def test_a_place_tells_what_must_have_come_and_what_may_go(
     assert set(np.flatnonzero(mask)) == {p for place in places for p in place.positions}
 
 
+def test_windows_left_out_count_half_for_either_neighbour() -> None:
+    weights = [place.weight for place in plan_clips(SPEC, np.arange(16), 5)]
+    assert weights == [3.0, 5.0, 4.0 - 0.5, 1.5]  # windows at 0, 5, 10 and 12
+    assert sum(weights) == num_windows(range(16), T)
+    assert {place.weight for place in plan_clips(SPEC, np.arange(16), 1)} == {1.0}
+
+
 def test_spread_clips_are_those_of_a_test() -> None:
     kept = KeptFrames(spacing="spread", count=16)
     index = np.arange(40)
