@@ -66,6 +66,11 @@ class ClipBatch(NamedTuple):
     clips: NDArray[np.uint8]
     frame: int
 
+    @property
+    def positions(self) -> list[Sequence[int]]:
+        """Positions of its track that each clip shows, T of them."""
+        return [place.positions for place in self.places]
+
 
 @dataclass
 class _OpenTrack:
