@@ -173,10 +173,17 @@ class VideoReport:
         """Numbers of the people in it, ascending."""
         return sorted({face.person for face in self.faces})
 
-    def person_score(self, person: int) -> float:
-        """Give the score of a person over all its tracks, averaged over the models."""
+    def person_score(self, person: int, models: Sequence[ModelReport] = ()) -> float:
+        """Give the score of a person over all its tracks.
+
+        Args:
+            person: Number of the person.
+            models: Over which it is averaged; all of them if none is named.
+        """
         own = [face.track for face in self.faces if face.person == person]
-        scores = [video_score([model.tracks[track] for track in own]) for model in self.models]
+        scores = [
+            video_score([model.tracks[track] for track in own]) for model in models or self.models
+        ]
         return float(np.mean([score for score in scores if score is not None]))
 
 

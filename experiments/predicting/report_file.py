@@ -12,6 +12,7 @@ from callbacks.provenance import code_version
 from datamodules.atomic import write_text_atomically
 from experiments.predicting.limits import decision, limits, overall_decision
 from experiments.predicting.report import time_ranges
+from experiments.predicting.threshold import threshold_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +44,7 @@ def report_content(report: VideoReport) -> dict[str, Any]:
         "video_score": _rounded(report.score),
         "calibrated_probability": _rounded(report.calibrated),
         "decision": _rounded_all(overall_decision(report)),
+        "threshold": _rounded_all(threshold_of(report)._asdict()),
         "average_of": [model.spec.name for model in report.models] if several else None,
         "limits": limits(report),
         "video": _rounded_all(asdict(report.video)),
@@ -101,6 +103,10 @@ def _person(report: VideoReport, number: int) -> dict[str, Any]:
             [span for face in faces for span in time_ranges(report, face)]
         ),
         "score": _rounded(report.person_score(number)),
+        "models": [
+            {"name": model.spec.name, "score": _rounded(report.person_score(number, [model]))}
+            for model in report.models
+        ],
     }
 
 

@@ -76,3 +76,23 @@ def test_persons_pool_their_tracks_and_have_ranges() -> None:
     assert person["time_ranges_s"] == [[0.0, 0.08], [0.2, 0.28], [0.8, 1.2]]
     assert person["score"] == pytest.approx(0.5)  # one clip each
     assert content["tracks"][0]["time_ranges_s"] == [[0.0, 0.08], [0.2, 0.28]]
+
+
+def test_persons_are_scored_by_each_model_over_all_their_tracks() -> None:
+    report = scored_video(
+        (1, range(10), [0.2] * 10, BOX),
+        (2, range(10), [0.5] * 10, BOX),
+        (1, range(20, 30), [0.4] * 10, BOX),
+        models=2,
+    )
+    first, second = report_content(report)["persons"]
+    assert [first["person"], second["person"]] == [1, 2]
+    assert first["tracks"] == [0, 2]
+    assert first["score"] == pytest.approx(0.35)
+    assert [m["name"] for m in first["models"]] == ["toy0", "toy1"]
+    assert [m["score"] for m in first["models"]] == pytest.approx([0.3, 0.4])
+
+
+def test_the_line_of_suspicion_is_told() -> None:
+    assert report_content(CASES["one model"])["threshold"] == {"score": 0.5, "fitted": False}
+    assert report_content(CASES["decided"])["threshold"]["fitted"] is True
