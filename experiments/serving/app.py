@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from experiments.serving.access import Rates
 from experiments.serving.addresses import FetchError
 from experiments.serving.errors import STATUS_OF
+from experiments.serving.front import add_page
+from experiments.serving.front import router as page_router
 from experiments.serving.gate import Gate
 from experiments.serving.routes import router
 from experiments.serving.schemas import PredictRequest
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from experiments.serving.engine import Engine
 
-#: The page at `/`.
-PAGE = Path(__file__).with_name("page")
 _ABOUT = (
     "Scores faces in videos: real or forged. A score is evidence, not proof; every report says "
     'what it cannot tell. Errors are {"error": {"code", "message"}}.'
@@ -68,9 +66,8 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.rates = Rates(engine.settings)
     app.include_router(router)
     _handle_errors(app)
+    add_page(app)
     _describe(app, engine.settings.with_keys)
-    if (PAGE / "index.html").is_file():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     settings = engine.settings
     app.add_middleware(
         Gate,
@@ -127,7 +124,7 @@ def _handle_errors(app: FastAPI) -> None:
 def _methods(request: Request) -> str:
     """List all methods of a path; the framework would name those of the first of its routes."""
     found: set[str] = set()
-    for route in (*request.app.routes, *router.routes):
+    for route in (*request.app.routes, *router.routes, *page_router.routes):
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
     return ", ".join(sorted(found))

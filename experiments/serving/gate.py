@@ -20,9 +20,16 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+#: Style sheets that plotly.js 4.1.1 writes into the page as it is loaded, by digest: an empty one,
+#: whose rules it adds by script, and one of the maps that it brings along.
+_CHART_STYLES = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
+    "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
+)
 #: The page brings everything itself and is framed by nobody.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
+    f"default-src 'none'; script-src 'self'; style-src 'self' {_CHART_STYLES}; "
+    "font-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; media-src 'self' blob:; manifest-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
