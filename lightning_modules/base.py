@@ -37,7 +37,7 @@ class ForgeryModule(LightningModule):
     """A method: a network, its loss, and how it is trained.
 
     A method supplies `forward`, and may override `normalisation`, `losses`, `parameter_groups`,
-    `backbone_modules`, `freeze_parts` and `load_pretrained`; steps, metrics and optimiser wiring
+    `backbone_modules`, `evidence_layers`, `freeze_parts` and `load_pretrained`; steps, metrics and optimiser wiring
     are here and are not overridden. Clips come raw from any data and are normalised here, on the
     device, in every stage.
 
@@ -130,6 +130,14 @@ class ForgeryModule(LightningModule):
             WeightsError: If the method does not say what its backbone is.
         """
         raise WeightsError(f"{type(self).__name__} has no backbone to freeze; drop --freeze")
+
+    def evidence_layers(self) -> list[nn.Module]:
+        """Return the layers whose maps explain a score; none of them runs before another one.
+
+        Their outputs are maps, (B, C, T', h, w) or (B * T', C, h, w), which are added up. Without
+        any, the last map that the score depends on is looked for, whatever the network.
+        """
+        return []
 
     def freeze_parts(self) -> None:
         """Stop the training of the backbone, before the optimiser is built."""

@@ -73,3 +73,7 @@ class FTCN(ForgeryModule):
     def backbone_modules(self) -> list[nn.Module]:
         """Return the temporal convolution network, all but the transformer."""
         return [self.network.backbone]
+
+    def evidence_layers(self) -> list[nn.Module]:
+        """Return the 3-D network as a whole, which so runs as fast as ever."""
+        return [self.network.backbone]

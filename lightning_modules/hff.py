@@ -146,6 +146,10 @@ class HFF(FrameMethod):
         """Return all but the head."""
         return [part for name, part in self.network.named_children() if name != "classifier"]
 
+    def evidence_layers(self) -> list[nn.Module]:
+        """Return the end of the middle flow of both streams: behind it their maps are halved."""
+        return [self.network.rgb.block11, self.network.high.block11]
+
     def load_pretrained(self, weights: str) -> LoadReport:
         """Load weights of the whole network, or of an Xception into both streams.
 

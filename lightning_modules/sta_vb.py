@@ -92,6 +92,10 @@ class StAVB(ForgeryModule):
         """Return all but the head."""
         return [self.network.backbone]
 
+    def evidence_layers(self) -> list[nn.Module]:
+        """Return what cuts frames into patches; the blocks so run as fast as ever."""
+        return [self.network.backbone.conv1]
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained; norms, biases and embeddings apart if they do not decay."""
         if self.decay_norms:

@@ -33,7 +33,8 @@ def is_applicable(backbone: StABackbone) -> bool:
     """Say whether this gives what the modules one by one would give."""
     if not backbone.fused or torch.compiler.is_compiling():
         return False
-    parts = list(backbone.modules())[1:]
+    # What comes before the blocks is called as it is, and may be looked into.
+    parts = [*backbone.blocks.modules(), backbone.ln_post]
     return all(map(_is_plain, parts)) and not any(map(is_hooked, parts))
 
 

@@ -57,13 +57,8 @@ class FrameClassifier(nn.Module):
         self.head = nn.Linear(encoder.num_features, 1)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Map normalised frames (N, 3, H, W) to logits (N,) and features (N, D).
-
-        An encoder of which nothing is trained keeps no activations for a backward pass.
-        """
-        trained = any(parameter.requires_grad for parameter in self.encoder.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            features = self.encoder(frames)
+        """Map normalised frames (N, 3, H, W) to logits (N,) and features (N, D)."""
+        features = self.encoder(frames)
         return self.head(features).squeeze(1), features
 
 
