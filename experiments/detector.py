@@ -22,6 +22,7 @@ from datamodules.store.prepared import read_prepared_info
 from experiments.engines import TorchEngine, choose_engine
 from experiments.errors import UsageError, parser_reason
 from experiments.evaluation.operating_point import FILE_NAME, read_operating_point
+from experiments.explaining.maps import Explainer
 from experiments.model_choice import experiment_config
 from experiments.predicting.scorer import ClipScores, ClipSpec, ModelFacts
 from experiments.shorthand import CONFIGS
@@ -184,6 +185,21 @@ class Detector:
                 f"got {given.dtype} of shape {tuple(given.shape)}"
             )
         return ClipScores(*(self.engine or TorchEngine(self.model))(given))
+
+    def explain_clips(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map what in aligned clips speaks for fake; see `experiments.explaining.maps`.
+
+        Args:
+            clips: RGB, shape (B, T, H, W, 3), uint8.
+
+        Returns:
+            Shape (B, T, h, w), float32, at least 0.
+        """
+        return self._explainer.explain(clips)
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self.model)
 
 
 def load_detector(run_dir: Path | str, device: str = "auto", engine: str = "torch") -> Detector:

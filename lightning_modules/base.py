@@ -37,9 +37,9 @@ class ForgeryModule(LightningModule):
     """A method: a network, its loss, and how it is trained.
 
     A method supplies `forward`, and may override `normalisation`, `losses`, `parameter_groups`,
-    `backbone_modules`, `evidence_layers`, `freeze_parts` and `load_pretrained`; steps, metrics and optimiser wiring
-    are here and are not overridden. Clips come raw from any data and are normalised here, on the
-    device, in every stage.
+    `backbone_modules`, `evidence_layers`, `freeze_parts` and `load_pretrained`; steps, metrics and
+    optimiser wiring are here and are not overridden. Clips come raw from any data and are
+    normalised here, on the device, in every stage.
 
     Args:
         optimizer: Builds the optimiser from parameter groups. It has no default: a default's

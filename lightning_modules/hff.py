@@ -147,8 +147,8 @@ class HFF(FrameMethod):
         return [part for name, part in self.network.named_children() if name != "classifier"]
 
     def evidence_layers(self) -> list[nn.Module]:
-        """Return the end of the middle flow of both streams: behind it their maps are halved."""
-        return [self.network.rgb.block11, self.network.high.block11]
+        """Return both streams amid their middle flow, before they attend each other anew."""
+        return [self.network.rgb.block7, self.network.high.block7]
 
     def load_pretrained(self, weights: str) -> LoadReport:
         """Load weights of the whole network, or of an Xception into both streams.

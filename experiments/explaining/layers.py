@@ -14,24 +14,20 @@ if TYPE_CHECKING:
 _LEAST_SIDE = 4
 
 
-class ClipLogit(nn.Module):
-    """The number that is explained, one for each clip, as a module that libraries can call.
-
-    Of methods that score frames it is the sum of the frames' log-odds: each frame is explained by
-    itself, whatever the rule that pools them.
+def clip_logit(model: ForgeryModule, clip: Tensor) -> Tensor:
+    """Return the numbers that are explained.
 
     Args:
         model: The method.
+        clip: Normalised, shape (B, 3, T, H, W), float.
+
+    Returns:
+        Log-odds of fake, shape (B,). Of methods that score frames it is the sum of the frames':
+        each is explained by itself, whatever the rule that pools them.
     """
-
-    def __init__(self, model: ForgeryModule) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """Map normalised clips (B, 3, T, H, W) to log-odds of fake, (B,)."""
-        output = self.model(clip)
-        return output.logit if output.frame_logit is None else output.frame_logit.sum(1)
+    output = model(clip)
+    logit: Tensor = output.logit if output.frame_logit is None else output.frame_logit.sum(1)
+    return logit
 
 
 def find_layers(model: ForgeryModule) -> list[nn.Module]:
@@ -74,7 +70,7 @@ def as_frames(maps: Tensor, num_clips: int, num_frames: int) -> Tensor:
         Shape (B, T, h, w), float.
     """
     if maps.ndim == 4:
-        maps = maps.unflatten(0, (num_clips, -1)).transpose(1, 2)
+        maps = torch.unflatten(maps, 0, (num_clips, -1)).transpose(1, 2)
     summed = maps.sum(1)
     times = num_frames // summed.shape[1]
     return summed.repeat_interleave(times, 1) / times
@@ -118,7 +114,7 @@ def _matters(model: ForgeryModule, layer: nn.Module, clip: Tensor) -> bool:
     handle = layer.register_forward_hook(start)
     try:
         (gradient,) = torch.autograd.grad(
-            ClipLogit(model)(clip).sum(), kept, allow_unused=True, materialize_grads=True
+            clip_logit(model, clip).sum(), kept, allow_unused=True, materialize_grads=True
         )
     finally:
         handle.remove()

@@ -12,7 +12,7 @@ MAP_LIMITS = (
     "seen a forgery of the whole face in one place.",
     "Maps are coarse: their places are cells of about a fourth to a thirty-second of the face's "
     "picture, and what a cell tells may come from its surroundings.",
-    "Strength is relative to the strongest place of the same clip, times the clip's score. It is no "
-    "probability, and does not compare between methods.",
+    "Strength is relative to the strongest place of the same clip, times the clip's score. It is "
+    "no probability, and does not compare between methods.",
     "Only a few clips of each video are mapped: those with the highest scores, spread over time.",
 )

@@ -10,13 +10,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: From dark violet to yellow: of even steps to the eye, readable without telling red from green
-#: (Smith and van der Walt, matplotlib), and unlike skin up to its middle.
-COLOURS = "plasma"
-#: Strength below which nothing is laid over, and from which on most of the picture is hidden. [ours]
-_CLEAR, _DENSE = 0.15, 0.7
+#: From violet over green to yellow: of even steps to the eye, readable with any colour vision (van
+#: der Walt and Smith, matplotlib), and unlike skin.
+COLOURS = "viridis"
+#: Strength below which nothing is laid over, and from which on most is hidden. [ours]
+CLEAR, _DENSE = 0.3, 0.85
 #: Least of the picture that stays visible. [ours]
-_LEAST_SEEN = 0.35
+_LEAST_SEEN = 0.4
 
 
 def strengths(maps: NDArray[np.float32], score: float) -> NDArray[np.float32]:
@@ -105,7 +105,7 @@ def opacity(strength: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         0..1, float32, same shape.
     """
-    rise = ((strength - _CLEAR) / (_DENSE - _CLEAR)).clip(0, 1)
+    rise = ((strength - CLEAR) / (_DENSE - CLEAR)).clip(0, 1)
     return np.asarray((1 - _LEAST_SEEN) * rise, np.float32)
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from experiments.predicting.windows import ClipPlace
 
     Tell = Callable[[str, int, int], None]
+    Watch = Callable[[SeenVideo, ClipSpec, ClipBatch, NDArray[np.float64]], None]
 
 #: What counts where a file does not tell its frame rate. [ours, as in the preparation]
 _UNKNOWN_FPS = 25.0
@@ -86,6 +87,7 @@ def score_video(
     scorers: Sequence[ClipScorer],
     options: ScoringOptions | None = None,
     tell: Tell = lambda *_: None,
+    watch: Watch = lambda *_: None,
 ) -> VideoReport:
     """Find the faces of a video and score each on its own.
 
@@ -99,6 +101,8 @@ def score_video(
         options: How to score.
         tell: Called with what is being done, how much of it is done, and of how much, 0 where
             that is not known. What it raises ends the work.
+        watch: Called with the video, the scorer's facts, each batch of clips and their scores,
+            0..1, shape (B,), before the clips are forgotten.
 
     Returns:
         The scores.
@@ -116,7 +120,7 @@ def score_video(
     except DataError as error:
         reason = str(error).removeprefix(f"{video}: ")
         raise DataError(f"{video} cannot be scored: {reason}") from error
-    tallies = _score(seen, scorers, kinds, options, tell)
+    tallies = _score(seen, scorers, kinds, options, tell, watch)
     models = tuple(
         ModelReport(
             spec=scorer.spec,
@@ -158,6 +162,7 @@ def _score(
     kinds: dict[str, ClipKind],
     options: ScoringOptions,
     tell: Tell,
+    watch: Watch,
 ) -> dict[str, list[_Tally]]:
     """Run the second pass: one thread decodes, one cuts clips, this one waits for networks."""
     specs = [scorer.spec for scorer in scorers]
@@ -187,12 +192,14 @@ def _score(
         for clips in batches:
             for scorer in scorers:
                 if kinds[scorer.spec.name] == clips.kind:
-                    _add(tallies[scorer.spec.name], clips, scorer)
+                    prob = _add(tallies[scorer.spec.name], clips, scorer)
+                    watch(seen, scorer.spec, clips, prob)
             tell("scoring faces", clips.frame + 1, seen.num_frames)
     return tallies
 
 
-def _add(tallies: Sequence[_Tally], batch: ClipBatch, scorer: ClipScorer) -> None:
+def _add(tallies: Sequence[_Tally], batch: ClipBatch, scorer: ClipScorer) -> NDArray[np.float64]:
+    """Score a batch; return the scores of its clips, 0..1."""
     scores = scorer.score_clips(batch.clips)
     _check_finite(scores, scorer.spec)
     of_clips = _sigmoid(scores.clip)
@@ -201,6 +208,7 @@ def _add(tallies: Sequence[_Tally], batch: ClipBatch, scorer: ClipScorer) -> Non
         batch.tracks, batch.places, of_clips, of_frames, strict=True
     ):
         tallies[track].add(place, float(clip), frame)
+    return of_clips
 
 
 def _check_finite(scores: ClipScores, spec: ClipSpec) -> None:

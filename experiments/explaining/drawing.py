@@ -1,0 +1,178 @@
+"""Pictures of moments: a strip of faces with their maps, and maps over the frames of a video."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from datamodules.atomic import write_text_atomically
+from experiments.explaining.limits import MAP_LIMITS
+from experiments.explaining.overlay import CLEAR, COLOURS, enlarge, lay_over, to_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from experiments.explaining.moments import Moment
+
+#: Moments in a row. [ours]
+_COLUMNS = 6
+#: Inches of a column, and of a row of faces, maps and curves below each other. [ours]
+_WIDTH, _HEIGHT = 2.1, 5.3
+#: Height and width in pixels that a face is enlarged to at least. [ours]
+_LEAST_PIXELS = 224
+_FONT = "DejaVu Sans"
+
+
+def write_moments(folder: Path, moments: dict[str, list[Moment]]) -> None:
+    """Write `moments.png` and `moments.json`, which has the limits of maps as well.
+
+    Args:
+        folder: Where the files go; there already.
+        moments: Of each scorer, by its name.
+
+    Raises:
+        OSError: If the disk refuses the bytes.
+    """
+    listed = [moment.facts() for of_one in moments.values() for moment in of_one]
+    content = {"limits": list(MAP_LIMITS), "moments": listed}
+    write_text_atomically(folder / "moments.json", json.dumps(content, indent=1) + "\n")
+    if listed:
+        draw_moments(folder / "moments.png", moments)
+
+
+def draw_moments(path: Path, moments: dict[str, list[Moment]]) -> None:
+    """Draw the moments of each scorer in rows: face, the same with its map, and the clip's curve.
+
+    Args:
+        path: The PNG to write.
+        moments: Of each scorer, by its name, at least one in all.
+    """
+    rows = list(_rows(moments))
+    columns = max(len(row) for _, row in rows)
+    height = sum(_HEIGHT - 0.6 * _is_still(row) for _, row in rows)
+    size = (max(6.5, _WIDTH * columns + 1.3), height + 0.5)
+    figure = Figure(figsize=size, dpi=110)
+    FigureCanvasAgg(figure)
+    ratios = [part for _, row in rows for part in (4, 4, 0.01 if _is_still(row) else 1)]
+    grid = figure.add_gridspec(3 * len(rows), columns, height_ratios=ratios)
+    below: list[Axes] = []
+    for number, (name, row) in enumerate(rows):
+        for column, moment in enumerate(row):
+            axes = [figure.add_subplot(grid[3 * number + part, column]) for part in range(3)]
+            _draw_moment(axes, moment, name if column == 0 else "")
+            below += axes
+    scale = ScalarMappable(cmap=COLOURS)
+    bar = figure.colorbar(scale, ax=below, shrink=0.6, aspect=30, pad=0.01)
+    bar.ax.set_ylim(CLEAR, 1)
+    bar.set_label("strength: share of the clip's strongest place, times its score", fontsize=8)
+    bar.ax.set_title(f"below {CLEAR:g}\nnot drawn", fontsize=7, y=-0.13)
+    note = "Marked is where the network found what raised its score, not what was forged."
+    figure.text(0.01, 0.004, f"{note} See moments.json for what maps cannot tell.", fontsize=8)
+    engine = ConstrainedLayoutEngine(rect=(0, 0.35 / size[1], 1, 1 - 0.35 / size[1]))
+    figure.set_layout_engine(engine)
+    figure.savefig(path, format="png")
+
+
+class FrameMaps:
+    """Lays maps over the frames of a video.
+
+    Args:
+        moments: Whose maps; where several show a face in a frame, the strongest counts.
+        frame_size: Height and width of a frame in pixels.
+    """
+
+    def __init__(self, moments: Sequence[Moment], frame_size: tuple[int, int]) -> None:
+        self._size = frame_size
+        self._by_frame: dict[int, list[tuple[Moment, int]]] = {}
+        for moment in moments:
+            for position, frame in enumerate(moment.clip.frame_index.tolist()):
+                self._by_frame.setdefault(frame, []).append((moment, position))
+
+    def paint(self, frame: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+        """Colour a frame where its maps are strong.
+
+        Args:
+            frame: RGB, shape (H, W, 3), uint8.
+            number: Which one.
+
+        Returns:
+            The frame; the very same where no map shows it.
+        """
+        shown = self._by_frame.get(number)
+        if not shown:
+            return frame
+        strength = np.zeros(self._size, np.float32)
+        for moment, position in shown:
+            clip = moment.clip
+            size = clip.pictures.shape[1]
+            part = moment.strength[position]
+            np.maximum(
+                strength, to_frame(part, clip.matrices[position], size, self._size), out=strength
+            )
+        return lay_over(frame, strength)
+
+
+def _is_still(row: Sequence[Moment]) -> bool:
+    return all(len(moment.maps) == 1 for moment in row)
+
+
+def _rows(moments: dict[str, list[Moment]]) -> Iterator[tuple[str, list[Moment]]]:
+    for name, of_one in moments.items():
+        for start in range(0, len(of_one), _COLUMNS):
+            yield name, of_one[start : start + _COLUMNS]
+
+
+def _draw_moment(axes: Sequence[Axes], moment: Moment, name: str) -> None:
+    clip, peak = moment.clip, moment.peak
+    face = _large(clip.pictures[peak])
+    strength = enlarge(moment.strength[peak], *face.shape[:2])
+    for place, picture in zip(axes, (face, lay_over(face, strength)), strict=False):
+        place.imshow(picture)
+        place.set_xticks([])
+        place.set_yticks([])
+    minutes, seconds = divmod(float(clip.time_s[peak]), 60)
+    axes[0].set_title(
+        f"{int(minutes)}:{seconds:04.1f}  person {clip.person}\nscore {clip.score:.2f}",
+        fontsize=9,
+        family=_FONT,
+    )
+    axes[0].set_ylabel(name, fontsize=9, parse_math=False)
+    _draw_curve(axes[2], moment)
+
+
+def _draw_curve(axes: Axes, moment: Moment) -> None:
+    """Draw how much of the evidence each frame of the clip has, and mark the one that is shown."""
+    curve, time_s = moment.curve, moment.clip.time_s
+    if len(curve) == 1:
+        axes.set_axis_off()  # a single frame has all of it
+        return
+    order = np.argsort(time_s, kind="stable")
+    axes.fill_between(time_s[order], curve[order], color="#9a9a9a", linewidth=0)
+    axes.axvline(float(time_s[moment.peak]), color="black", linewidth=1.2)
+    axes.set_ylim(0, max(float(curve.max()), 1e-6) * 1.15)
+    axes.set_xlim(float(time_s.min()), float(time_s.max()))
+    axes.set_yticks([])
+    axes.set_ylabel("evidence", fontsize=7)
+    axes.set_xticks([float(time_s.min()), float(time_s.max())])
+    axes.tick_params(labelsize=7)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.1f} s")
+
+
+def _large(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import cv2
+
+    factor = -(-_LEAST_PIXELS // len(picture))
+    if factor == 1:
+        return picture
+    size = (factor * picture.shape[1], factor * picture.shape[0])
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
