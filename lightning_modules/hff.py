@@ -148,7 +148,7 @@ class HFF(FrameMethod):
 
     def evidence_layers(self) -> list[nn.Module]:
         """Return both streams amid their middle flow, before they attend each other anew."""
-        return [self.network.rgb.block7, self.network.high.block7]
+        return [stream.get_submodule("block7") for stream in (self.network.rgb, self.network.high)]
 
     def load_pretrained(self, weights: str) -> LoadReport:
         """Load weights of the whole network, or of an Xception into both streams.

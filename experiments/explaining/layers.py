@@ -47,7 +47,7 @@ def find_layers(model: ForgeryModule) -> list[nn.Module]:
     # Random pixels: of a flat picture all gradients could vanish.
     generator = torch.Generator().manual_seed(0)
     clip = torch.randn(1, 3, model.num_frames, size, size, generator=generator)
-    clip = clip.to(device=model.device, dtype=model.dtype)
+    clip = clip.to(model.device, next(model.parameters()).dtype)
     for layer in reversed(_layers_with_maps(model, clip)):
         if _matters(model, layer, clip):
             return [layer]

@@ -50,7 +50,7 @@ def enlarge(strength: NDArray[np.float32], height: int, width: int) -> NDArray[n
     import cv2
 
     large = cv2.resize(strength, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(large, strength.min(), strength.max(), dtype=np.float32)
+    return np.asarray(np.clip(large, strength.min(), strength.max()), np.float32)
 
 
 def to_frame(
