@@ -5,8 +5,8 @@ freezing saves, `effect` what it and made fakes change in accuracy, `data` the l
 against a loader of frame folders, `video_blend` the forgery of that name against its plain
 formulation, `storage` the forms of stored crops, `memory` whether loading leaks, `prepare` the
 preparation of videos, `predict` the scoring of a raw video, `report` a report over a ledger of
-millions of rows, `serve` the server under load. Everything is compared in one run, and reported as
-ratios.
+millions of rows, `serve` the server under load, `explain` whether the maps of a run can be
+trusted. Everything is compared in one run, and reported as ratios.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ BENCHMARKS = {
     "predict": "experiments.benchmarks.predicting",
     "report": "experiments.benchmarks.reporting",
     "serve": "experiments.benchmarks.serving",
+    "explain": "experiments.benchmarks.explaining",
 }
 
 

@@ -187,14 +187,7 @@ class Detector:
         return ClipScores(*(self.engine or TorchEngine(self.model))(given))
 
     def explain_clips(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Map what in aligned clips speaks for fake; see `experiments.explaining.maps`.
-
-        Args:
-            clips: RGB, shape (B, T, H, W, 3), uint8.
-
-        Returns:
-            Shape (B, T, h, w), float32, at least 0.
-        """
+        """Map what in aligned clips (B, T, H, W, 3) speaks for fake: (B, T, h, w), at least 0."""
         return self._explainer.explain(clips)
 
     @cached_property

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 _EPILOG = """\
 Each video gets a folder: report.json (scores of the video, of each person, track, clip and frame
 with their times, the decision, and what these numbers cannot tell), segments.csv and segments.vtt
-(stretches that score high), timeline.png, and annotated.mp4. Scores go from 0 (looks real to the
-model) to 1 (looks forged to it). Several models share one decoding and give their average beside
-their own scores. Of several videos, bad ones are told in summary.csv and the exit code is 1; the
-same command with the same --out goes on where it ended. More: docs/predict.md.
+(stretches that score high), timeline.png, and annotated.mp4; with --explain also moments.png and
+moments.json, which show where in a few faces the models found what raised their scores. Scores go
+from 0 (looks real to the model) to 1 (looks forged to it). Several models share one decoding and
+give their average beside their own scores. Of several videos, bad ones are told in summary.csv and
+the exit code is 1; the same command with the same --out goes on where it ended.
+More: docs/predict.md.
 """
 #: Persons named on the screen; the report lists all. [ours]
 _MAX_NAMED = 8
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what runs the networks (auto: the fastest whose scores are proven equal)",
     )
     add("--no-video", action="store_true", help="write no annotated.mp4")
+    add("--explain", action="store_true", help="map what raised the scores, at a few moments")
     add("--allow-url", action="store_true", help="fetch videos by https, never private addresses")
     return parser
 
@@ -162,7 +165,7 @@ def _predict(arguments: argparse.Namespace, inputs: Sequence[Input]) -> int:
         taken = ", ".join(str(d.run) for d in detectors[len(arguments.run) :][: len(arguments.exp)])
         sys.stderr.write(f"newest finished runs: {taken}\n")
     options = ScoringOptions(arguments.backend, arguments.stride, arguments.batch)
-    job = _Job(detectors, options, not arguments.no_video)
+    job = _Job(detectors, options, not arguments.no_video, arguments.explain)
     if arguments.several:
         return _predict_all(job, inputs, arguments.out)
     with _progress() as tell:
@@ -175,21 +178,32 @@ class _Job:
     """Scores one video after the other by the same models."""
 
     def __init__(
-        self, detectors: Sequence[Detector], options: ScoringOptions, annotated: bool
+        self,
+        detectors: Sequence[Detector],
+        options: ScoringOptions,
+        annotated: bool,
+        explained: bool,
     ) -> None:
         self.detectors = detectors
         self.options = options
         self.annotated = annotated
+        self.explained = explained
 
     def score(self, item: Input, out: Path, tell: Tell) -> tuple[VideoReport, list[str]]:
         """Write the output folder of a video, wholly or not at all."""
+        from experiments.explaining.moments import ClipKeeper, explain_moments
         from experiments.predicting.folder import whole_folder
         from experiments.predicting.outputs import write_outputs
         from experiments.predicting.video import score_video
 
         with whole_folder(out) as folder, _local(item) as video:
-            report = score_video(video, self.detectors, self.options, tell)
-            notes = write_outputs(folder, video, report, annotated=self.annotated, tell=tell)
+            keeper = ClipKeeper() if self.explained else None
+            watch = keeper.watch if keeper else lambda *_: None
+            report = score_video(video, self.detectors, self.options, tell, watch)
+            moments = explain_moments(keeper, self.detectors, tell) if keeper else None
+            notes = write_outputs(
+                folder, video, report, annotated=self.annotated, moments=moments, tell=tell
+            )
         return report, notes
 
     def wanted(self) -> dict[str, Any]:

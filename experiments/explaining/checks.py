@@ -100,8 +100,9 @@ def compare_randomised(
         clips: RGB, shape (B, T, H, W, 3), uint8.
         share: Of the weights, counted from the network's end.
     """
-    one = Explainer(model).explain(clips)
-    other = Explainer(shuffled(model, share)).explain(clips)
+    # Signed: where nothing speaks for fake any more, all places of a map would be alike.
+    one = Explainer(model).explain(clips, signed=True)
+    other = Explainer(shuffled(model, share)).explain(clips, signed=True)
     return Randomised(rank_correlation(one, other), similarity(one, other))
 
 
@@ -201,4 +202,5 @@ def _logit(model: ForgeryModule, clip: NDArray[np.uint8]) -> float:
 
 def _scaled(maps: NDArray[np.float32]) -> torch.Tensor:
     given = torch.as_tensor(maps)
-    return given / given.amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    low, high = given.amin((1, 2, 3), keepdim=True), given.amax((1, 2, 3), keepdim=True)
+    return (given - low) / (high - low).clamp(min=1e-12)

@@ -113,9 +113,10 @@ def _matters(model: ForgeryModule, layer: nn.Module, clip: Tensor) -> bool:
 
     handle = layer.register_forward_hook(start)
     try:
-        (gradient,) = torch.autograd.grad(
-            clip_logit(model, clip).sum(), kept, allow_unused=True, materialize_grads=True
-        )
+        logit = clip_logit(model, clip).sum()
     finally:
         handle.remove()
-    return bool(gradient.any())
+    if not logit.requires_grad:  # no way leads from the map to the score
+        return False
+    (gradient,) = torch.autograd.grad(logit, kept, allow_unused=True)
+    return gradient is not None and bool(gradient.any())

@@ -11,13 +11,15 @@ from datamodules.preprocess.alignments import frame_matrices
 from experiments.explaining.overlay import strengths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from experiments.predicting.cutting import ClipBatch
     from experiments.predicting.faces import SeenVideo
     from experiments.predicting.scorer import ClipSpec, ExplainingScorer
+
+    Tell = Callable[[str, int, int], None]
 
 #: Parts of equal length that a video is cut into; of each the clip with the highest score is
 #: kept. [ours]
@@ -35,7 +37,7 @@ class KeptClip:
     Attributes:
         scorer: Name of the scorer.
         track: Number of the track.
-        person: Number of the person.
+        person: Number of the person, from 1 on as in the report.
         score: Of the clip, 0..1.
         frame_index: Frames of the video that it shows, shape (T,), int64.
         time_s: When they are shown, in seconds, shape (T,), float64.
@@ -150,24 +152,26 @@ class ClipKeeper:
 
 
 def explain_moments(
-    keeper: ClipKeeper, scorers: Sequence[ExplainingScorer]
+    keeper: ClipKeeper, scorers: Sequence[ExplainingScorer], tell: Tell = lambda *_: None
 ) -> dict[str, list[Moment]]:
     """Map the kept clips.
 
     Args:
         keeper: What watched the video being scored.
         scorers: Who scored it.
+        tell: Called with what is being done, how much of it is done, and of how much.
 
     Returns:
         Moments of each scorer in order of time, by its name.
     """
-    moments = {}
+    kept = {scorer.spec.name: keeper.clips(scorer.spec.name) for scorer in scorers}
+    total = sum(map(len, kept.values()))
+    moments: dict[str, list[Moment]] = {name: [] for name in kept}
     for scorer in scorers:
-        name = scorer.spec.name
-        moments[name] = [
-            Moment(clip, scorer.explain_clips(clip.pictures[None])[0])
-            for clip in keeper.clips(name)
-        ]
+        done = moments[scorer.spec.name]
+        for clip in kept[scorer.spec.name]:
+            done.append(Moment(clip, scorer.explain_clips(clip.pictures[None])[0]))
+            tell("mapping evidence", sum(map(len, moments.values())), total)
     return moments
 
 
@@ -179,7 +183,7 @@ def _keep(seen: SeenVideo, spec: ClipSpec, batch: ClipBatch, row: int, score: fl
     return KeptClip(
         scorer=spec.name,
         track=track.track,
-        person=track.person,
+        person=track.person + 1,  # as reports count them
         score=score,
         frame_index=frames,
         time_s=seen.times_s[frames],

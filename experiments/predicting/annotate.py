@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from experiments.predicting.report import VideoReport
 
     Tell = Callable[[str, int, int], None]
+    Paint = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
 #: Ticks of a second: that of MPEG, which all usual frame rates divide.
 _TICKS = 90_000
@@ -35,7 +36,11 @@ _SOUND_BITS = 192_000
 
 
 def annotate_video(
-    path: Path, video: Path, report: VideoReport, tell: Tell = lambda *_: None
+    path: Path,
+    video: Path,
+    report: VideoReport,
+    tell: Tell = lambda *_: None,
+    paint: Paint = lambda frame, _: frame,
 ) -> str:
     """Write the video with its scores drawn in.
 
@@ -47,6 +52,7 @@ def annotate_video(
         video: The source.
         report: Its scores.
         tell: Called with what is being done, how much of it is done, and of how much.
+        paint: Changes a frame, given with its number, before the scores are drawn.
 
     Returns:
         What is wrong with the sound, or an empty string.
@@ -61,7 +67,7 @@ def annotate_video(
     try:
         with (
             open_video(video, report.video.decoder, count) as reader,
-            ahead(_drawn(reader, report), FRAMES_AHEAD) as pictures,
+            ahead(_drawn(reader, report, paint), FRAMES_AHEAD) as pictures,
             closing(_Sound(video)) as sound,
             av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as output,
         ):
@@ -76,13 +82,13 @@ def annotate_video(
         ) from error
 
 
-def _drawn(reader: Any, report: VideoReport) -> Iterator[NDArray[np.uint8]]:
+def _drawn(reader: Any, report: VideoReport, paint: Paint) -> Iterator[NDArray[np.uint8]]:
     painter = None
     for number, frame in enumerate(reader):
         if number == report.video.num_frames:
             return
         painter = painter or Painter(report, *frame.shape[:2])
-        yield painter.paint(frame, number)
+        yield painter.paint(paint(frame, number), number)
 
 
 def _encode(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from experiments.explaining.moments import Moment
+    from experiments.predicting.annotate import Paint
     from experiments.predicting.report import VideoReport
 
     Tell = Callable[[str, int, int], None]
@@ -33,6 +35,7 @@ def write_outputs(
     report: VideoReport,
     *,
     annotated: bool = True,
+    moments: dict[str, list[Moment]] | None = None,
     tell: Tell = lambda *_: None,
 ) -> list[str]:
     """Write what is shown of a scored video; the report comes last, so that it means all is there.
@@ -42,6 +45,8 @@ def write_outputs(
         video: The video.
         report: Its scores.
         annotated: Whether the annotated video is written, which takes longest.
+        moments: Explained clips of each model, by its name; their maps are laid over the annotated
+            video.
         tell: Called with what is being done, how much of it is done, and of how much.
 
     Returns:
@@ -55,6 +60,16 @@ def write_outputs(
     write_text_atomically(folder / TABLE, segments_csv(segments, threshold))
     write_text_atomically(folder / CUES, segments_vtt(segments, threshold))
     draw_timeline(folder / TIMELINE, report)
-    wrong = annotate_video(folder / ANNOTATED, video, report, tell) if annotated else ""
+    paint = _explained(folder, report, moments) if moments else lambda frame, _: frame
+    wrong = annotate_video(folder / ANNOTATED, video, report, tell, paint) if annotated else ""
     write_report(folder / REPORT, report)
     return [f"{ANNOTATED}: {wrong}"] if wrong else []
+
+
+def _explained(folder: Path, report: VideoReport, moments: dict[str, list[Moment]]) -> Paint:
+    """Write the moments; return what lays their maps over frames."""
+    from experiments.explaining.drawing import FrameMaps, write_moments
+
+    write_moments(folder, moments)
+    maps = [moment for of_one in moments.values() for moment in of_one]
+    return FrameMaps(maps, (report.video.height, report.video.width)).paint

@@ -81,7 +81,7 @@ def test_a_network_without_maps_is_refused_by_name() -> None:
     model.forward = lambda clip: ForgeryOutput(  # type: ignore[method-assign]
         head(clip.mean((2, 3, 4))).squeeze(1)
     )
-    with pytest.raises(ValueError, match=r"I3D has no map .* evidence_layers"):
+    with pytest.raises(ValueError, match=r"I3D has no map .*evidence_layers"):
         Explainer(model)
 
 
