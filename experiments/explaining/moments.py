@@ -122,7 +122,7 @@ class ClipKeeper:
         self._part = seen.num_frames / _PARTS
         for row, value in enumerate(score.tolist()):
             track = seen.tracks[batch.tracks[row]]
-            first = int(track.faces.frame_index[np.min(batch.positions[row])])
+            first = int(track.faces.frame_index[np.min(batch.places[row].positions)])
             keys = [(spec.name, "part", min(int(first / self._part), _PARTS - 1))]
             if track.person < _PEOPLE:
                 keys.append((spec.name, "person", track.person))
@@ -177,7 +177,7 @@ def explain_moments(
 
 def _keep(seen: SeenVideo, spec: ClipSpec, batch: ClipBatch, row: int, score: float) -> KeptClip:
     track = seen.tracks[batch.tracks[row]]
-    rows = np.asarray(batch.positions[row])
+    rows = np.asarray(batch.places[row].positions)
     frames = track.faces.frame_index[rows]
     size = (seen.info.height, seen.info.width)
     return KeptClip(

@@ -46,7 +46,7 @@ def watch(keeper: ClipKeeper, seen: Any, scores: dict[int, float], track: int = 
     for first, score in scores.items():
         batch: Any = SimpleNamespace(
             tracks=[track],
-            positions=[range(first, first + T)],
+            places=[SimpleNamespace(positions=range(first, first + T))],
             clips=np.full((1, T, SIZE, SIZE, 3), first % 256, np.uint8),
         )
         keeper.watch(seen, spec(), batch, np.array([score]))
