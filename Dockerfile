@@ -10,10 +10,8 @@ WORKDIR /app
 COPY . .
 RUN uv pip install --no-cache --python /venv/bin/python --torch-backend="$TORCH" -e '.[serve]' \
  && /venv/bin/python -m weights.catalog --strict
-# the cache of fonts, which a read-only file system could not take later
-ENV MPLCONFIGDIR=/app/.matplotlib
-RUN /venv/bin/python -c "import matplotlib.font_manager" \
- && /venv/bin/python -m compileall -q /app
+# a read-only file system takes no caches later
+RUN /venv/bin/python -m compileall -q /app
 
 FROM python:3.12-slim
 RUN apt-get update \
@@ -26,7 +24,6 @@ COPY --from=build /app /app
 WORKDIR /app
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    MPLCONFIGDIR=/app/.matplotlib \
     HOME=/tmp \
     FORGERY_HOST=0.0.0.0 \
     FORGERY_PORT=8000 \

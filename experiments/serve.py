@@ -6,7 +6,9 @@ Every setting is a flag and a variable of the environment: `--port 9000` is `FOR
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,11 +118,13 @@ def _manages_keys(arguments: argparse.Namespace, settings: Settings) -> bool:
 
 
 def _serve(runs: Sequence[Path], settings: Settings) -> int:
+    _check(runs, settings)
+    _find_scratch(settings.state_dir)
+    # after that: what they import looks for a place for its caches
     from experiments.serving import logs, task
     from experiments.serving.engine import Engine
     from experiments.serving.running import run_server
 
-    _check(runs, settings)
     logs.set_up()
 
     def load() -> Sequence[ClipScorer]:
@@ -131,6 +135,16 @@ def _serve(runs: Sequence[Path], settings: Settings) -> int:
     engine = Engine(settings, load, task.score, options={"backend": settings.backend})
     run_server(engine)
     return 0
+
+
+def _find_scratch(state_dir: Path) -> None:
+    """Put temporary files of libraries into the state folder where nothing else can be written."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        scratch = state_dir / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.environ["TMPDIR"] = str(scratch)
 
 
 def _check(runs: Sequence[Path], settings: Settings) -> None:

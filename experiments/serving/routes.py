@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathPart
 from fastapi.responses import FileResponse, JSONResponse, Response
 
@@ -84,6 +84,7 @@ _PLAIN: _Answers = {200: {"content": {"text/plain": {"schema": {"type": "string"
 _TAKING = _problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 500, 503)
 _READING = _problems(401, 404, 421, 429, 503)
 JobId = Annotated[str, PathPart(pattern=r"^([a-z0-9]{1,16}-)?[0-9a-f]{32}$")]
+Annotate = Annotated[bool, Query(description="whether to make the annotated video")]
 
 router = APIRouter()
 
@@ -124,14 +125,14 @@ def metrics(request: Request, _: Reader) -> Response:
     | _TAKING
     | _problems(409, 410),
 )
-async def predict(request: Request, who: Maker) -> Response:
+async def predict(request: Request, who: Maker, annotated: Annotate = False) -> Response:
     """Score a video and wait for its report.
 
     What is not done within the server's waiting time (`wait_s`) is answered with 202 and the job,
     which goes on. Who goes away while waiting cancels it.
     """
     engine = engine_of(request)
-    job = await _wait(request, await _submit(request, who))
+    job = await _wait(request, await _submit(request, who, annotated))
     if job.state not in FINAL:
         return _accepted(engine, job)
     answer = _file(engine, job, NAMED["report"])
@@ -163,9 +164,9 @@ async def _wait(request: Request, job: Job) -> Job:
     openapi_extra={"requestBody": VIDEO_BODY},
     responses=_TAKING,
 )
-async def make_job(request: Request, who: Maker) -> Response:
+async def make_job(request: Request, who: Maker, annotated: Annotate = True) -> Response:
     """Queue a video; the answer says where to look for its report."""
-    return _accepted(engine_of(request), await _submit(request, who))
+    return _accepted(engine_of(request), await _submit(request, who, annotated))
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"], responses=_READING | _problems(422))
@@ -280,7 +281,7 @@ def _file(engine: Engine, job: Job, name: str) -> FileResponse:
     return FileResponse(path, media_type=_TYPES.get(path.suffix, "application/octet-stream"))
 
 
-async def _submit(request: Request, who: str) -> Job:
+async def _submit(request: Request, who: str, annotated: bool) -> Job:
     engine = engine_of(request)
     settings, workers = engine.settings, engine.workers
     job_id = new_job_id(settings.machine)
@@ -290,8 +291,9 @@ async def _submit(request: Request, who: str) -> Job:
         if url is not None:
             check_url(url, settings.fetch_limits)
         try:
+            options = engine.options | {"annotated": annotated}
             job = await asyncio.to_thread(
-                engine.store.submit, job_id, who, time.time(), engine.options, url
+                engine.store.submit, job_id, who, time.time(), options, url
             )
         except QueueFullError:
             raise full(engine) from None

@@ -24,9 +24,8 @@ def score(
         video: The file.
         folder: Where they go.
         scorers: What scores.
-        options: Of `ScoringOptions`.
+        options: `backend`, and `annotated`: whether the annotated video is written.
         tell: Called with the progress.
     """
-    report = score_video(video, scorers, ScoringOptions(**options), tell)
-    tell("writing results", 0, 0)
-    write_outputs(folder, video, report)
+    report = score_video(video, scorers, ScoringOptions(backend=options["backend"]), tell)
+    write_outputs(folder, video, report, annotated=options["annotated"], tell=tell)

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """Use one server that really decodes, for all files."""
     with serving(
-        tmp_path_factory.mktemp("server"), task=score, job_memory_mb=2048, max_duration_s=600
+        tmp_path_factory.mktemp("server"),
+        task=score,
+        options={"backend": "mesh"},
+        job_memory_mb=2048,
+        max_duration_s=600,
     ) as client:
         yield client
 
@@ -125,3 +129,14 @@ def test_all_odd_videos(scoring: TestClient, shared_videos: Path) -> None:
         assert answer.status_code in (200, 202, 422), (path.name, answer.text)
         assert time.monotonic() - start < 60
         assert scoring.get("/healthcheck").json() == {"healthy": True}
+
+
+def test_a_real_video_has_all_results(scoring: TestClient, shared_videos: Path) -> None:
+    content = (shared_videos / "odd" / "with_audio.mp4").read_bytes()
+    answer = scoring.post("/predict?annotated=true", files={"file": content})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["status"] == "ok"
+    job = scoring.get(answer.headers["content-location"]).json()
+    assert {"report", "video", "timeline", "segments", "subtitles"} <= set(job["links"])
+    video = scoring.get(job["links"]["video"])
+    assert b"ftyp" in video.content[:16]
