@@ -145,6 +145,7 @@ def _find_scratch(state_dir: Path) -> None:
         scratch = state_dir / "scratch"
         scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.environ["TMPDIR"] = str(scratch)
+        os.environ.setdefault("MPLCONFIGDIR", str(scratch / "matplotlib"))
 
 
 def _check(runs: Sequence[Path], settings: Settings) -> None:
