@@ -112,3 +112,26 @@ def test_running_jobs_are_done_before_the_server_ends(tmp_path: Path) -> None:
     store = JobStore(tmp_path / "jobs.sqlite", 16, 3600.0)
     states = [store.get(path.rpartition("/")[2]).state for path in (first, second)]  # type: ignore[union-attr]
     assert states == ["done", "queued"]
+
+
+def test_who_leaves_while_waiting_cancels_the_job(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "v.mp4", 10).read_bytes()
+    with running(tmp_path, seconds=15.0, WORKERS="1") as (url, _):
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{url}/predict", files={"file": video}, timeout=1.5)
+        said = 'forgery_jobs_total{end="cancelled"} 1.0'
+        wait_for(lambda: said in httpx2.get(f"{url}/metrics").text, seconds=8)
+        assert not [path for path in (tmp_path / "jobs").iterdir() if path.name != "v.mp4"]
+
+
+def test_replicas_share_one_folder(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "v.mp4", 10).read_bytes()
+    with running(tmp_path, WORKERS="1") as (one, first), running(tmp_path, WORKERS="1") as (two, _):
+        jobs = [httpx2.post(f"{one}/jobs", files={"file": video}).headers["location"]]
+        wait_for(lambda: httpx2.get(two + jobs[0]).json()["state"] == "done")
+        assert httpx2.get(f"{two}{jobs[0]}/report").status_code == 200
+        # what one leaves behind the other takes up
+        first.send_signal(signal.SIGSTOP)
+        jobs = [httpx2.post(f"{two}/jobs", files={"file": video}).headers["location"]]
+        wait_for(lambda: httpx2.get(two + jobs[0]).json()["state"] == "done")
+        first.send_signal(signal.SIGCONT)

@@ -48,8 +48,8 @@ def running(state: Path, seconds: float = 0.0, **settings: str) -> Iterator[Runn
             process.kill()
 
 
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+def wait_for(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(httpx2.TransportError):
             if true():
