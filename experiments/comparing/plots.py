@@ -229,7 +229,8 @@ def cost_figure(
         for panel, (title, points) in zip(sheet.panels, drawn.items(), strict=True):
             for run, value in points.items():
                 cell = result.cells[run]
-                error = [[cell.auc - cell.low], [cell.high - cell.auc]]
+                # Resamples of a perfect ranking round otherwise than the area itself.
+                error = [[max(0.0, cell.auc - cell.low)], [max(0.0, cell.high - cell.auc)]]
                 panel.errorbar(value, cell.auc, error, fmt="o", color=pens[run].colour)
             panel.set(xscale="log", xlabel=title, ylabel=f"video AUC, {result.name}")
             _plain_ticks(panel.xaxis)
