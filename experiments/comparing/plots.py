@@ -128,10 +128,12 @@ def learning_figure(album: Album, runs: Sequence[Run], pens: Mapping[str, Pen]) 
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Label a logarithmic axis at 1, 2 and 5, in plain numbers: powers of ten overlap."""
+    """Label a logarithmic axis in plain numbers; at 1, 2 and 5 too where it is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    low, high = axis.get_view_interval()
+    steps = (1, 2, 5) if high < 1000 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 
 from experiments.compare import main
 from experiments.comparing.cost import cost_of
+from experiments.comparing.drawing import Album, Pen
+from experiments.comparing.plots import cost_figure
 from experiments.comparing.results import by_method, hardest, holm, measure, seed_spread
 from experiments.comparing.runs import read_runs
 from experiments.evaluation.comparison import compare
@@ -282,3 +285,16 @@ def test_copies_of_a_test_count_once_and_other_videos_are_told_apart(tmp_path: P
         [toy_record("z/0", 0), toy_record("z/1", 1)], [[0.0], [1.0]], set="test", manifest="n",
     )  # fmt: skip
     assert list(read_runs([other])[0].evaluations) == ["test", "test (folder-2)"]
+
+
+def test_bounds_that_round_past_their_area_are_drawn(folders: list[Path]) -> None:
+    runs = read_runs(folders)
+    first = measure(runs, num_resamples=50)[0]
+    cells = {
+        name: replace(cell, bounds={"auc": (np.nextafter(cell.auc, 2), np.nextafter(cell.auc, 0))})
+        for name, cell in first.cells.items()
+    }
+    pens = {run.name: Pen(number) for number, run in enumerate(runs)}
+    costs = {run.name: cost_of(run) for run in runs}
+    drawn = cost_figure(Album(), replace(first, cells=cells), costs, pens)
+    assert "<svg" in drawn
