@@ -69,7 +69,8 @@ class Stores:
         """
         given = self.named.get(plain(wanted.source))
         for root in self.roots if given is None else [given]:
-            videos = select(wanted, self.records(root))
+            name = None if given is None else self._only_data_set(root)
+            videos = select(wanted, self.records(root), name)
             if len({video.label for video in videos}) == 2:
                 return Found(root, tuple(videos))
         made = None if given else self._prepare(wanted)
@@ -77,6 +78,11 @@ class Stores:
             return None
         videos = select(wanted, self.records(made))
         return Found(made, tuple(videos)) if videos else None
+
+    def _only_data_set(self, root: Path) -> str | None:
+        """Name the one data set of a store: own folders are called by what the user calls them."""
+        names = {record.dataset for record in self.records(root)}
+        return names.pop() if len(names) == 1 else None
 
     def records(self, root: Path) -> list[VideoRecord]:
         """Read a manifest once.
@@ -131,12 +137,15 @@ def find_stores(words: Sequence[str]) -> Stores:
     return stores
 
 
-def select(wanted: TestSet, records: Sequence[VideoRecord]) -> list[VideoRecord]:
+def select(
+    wanted: TestSet, records: Sequence[VideoRecord], dataset: str | None = None
+) -> list[VideoRecord]:
     """Choose the test videos of a set.
 
     Args:
         wanted: The set.
         records: Of a store.
+        dataset: What the store calls the data set; None for its own name.
 
     Returns:
         Its fakes and its reals, in their order. Where the data set has forged videos only, the
@@ -148,7 +157,7 @@ def select(wanted: TestSet, records: Sequence[VideoRecord]) -> list[VideoRecord]
         if record.split == "test"
         and (not wanted.compression or record.compression == wanted.compression)
     ]
-    name = plain(wanted.source)
+    name = plain(dataset or wanted.source)
     fakes = {
         record.video_id
         for record in tests

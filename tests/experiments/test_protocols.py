@@ -26,7 +26,7 @@ from experiments.protocols.schema import (
     protocol_names,
     read_protocol,
 )
-from experiments.protocols.stores import find_stores, select
+from experiments.protocols.stores import Stores, find_stores, select
 from experiments.run import main as run_main
 from experiments.run_folder import ENVIRONMENT
 from tests.support.bench import write_df40
@@ -134,6 +134,12 @@ def test_a_set_takes_its_test_videos_alone() -> None:
     assert chosen(TestSet("x", "ffpp", ("Deepfakes",), "c23")) == "ad"
     assert chosen(TestSet("simswap_ff")) == "af"  # reals of what it was made of
     assert chosen(TestSet("celeb_df_v2")) == ""  # no fake
+    own = Stores(named={"mine": Path("s")}, _manifests={Path("s"): records[:4]})  # type: ignore[dict-item]
+    found = own.find(TestSet("mine"))
+    assert found is not None  # a store of one data set is what the user calls it
+    assert [r.video_id for r in found.videos] == ["a", "c", "d"]
+    own.records(Path("s")).append(records[5])  # type: ignore[arg-type]
+    assert own.find(TestSet("mine")) is None
 
 
 def test_one_command_tests_and_resumes(
