@@ -82,9 +82,9 @@ predict: $(STAMP) ## score videos: VIDEO="x.mp4 folder" RUN="runs/a runs/b" | WE
 	if test -e $(call q,RUN); then runs=($(call q,RUN)); else read -ra runs <<< $(call q,RUN); fi; \
 	$(PY) -m experiments.predict --video "$${videos[@]}" $(if $(RUN),--run "$${runs[@]}") $(if $(WEIGHTS),--weights $(call q,WEIGHTS)) $(if $(PREDICT_EXP),--exp $(PREDICT_EXP)) $(if $(OUT),--out $(call q,OUT)) $(ARGS)
 
-serve: $(STAMP) ## score videos over HTTP: RUN=runs/<run> [PORT=8000] [ARGS="--host 0.0.0.0 --workers 2"]: docs/serve.md
-	@test -n $(call q,RUN) || { echo "Usage: make serve RUN=runs/<run> [PORT=8000]"; exit 2; }
-	@exec $(PY) -m experiments.serve --run $(call q,RUN) $(if $(PORT),--port $(PORT)) $(ARGS)
+serve: $(STAMP) ## score videos over HTTP, with a page at /: RUN=runs/<run> | WEIGHTS=METHOD:FILE | EXP=hff [PORT=8000] [ARGS="--host 0.0.0.0"]
+	@test -n $(call q,RUN)$(call q,WEIGHTS)"$(PREDICT_EXP)" || { echo "Usage: make serve RUN=runs/<run> (or WEIGHTS=METHOD:FILE, or EXP=hff) [PORT=8000]"; exit 2; }
+	@exec $(PY) -m experiments.serve $(if $(RUN),--run $(call q,RUN)) $(if $(WEIGHTS),--weights $(call q,WEIGHTS)) $(if $(PREDICT_EXP),--exp $(PREDICT_EXP)) $(if $(PORT),--port $(PORT)) $(ARGS)
 
 robustness: $(STAMP) ## AUC against severity: RUN=runs/<run> ROOT=<raw videos> OUT=<folder> [ARGS="--perturbations all"]
 	@test -n $(call q,RUN) -a -n $(call q,ROOT) -a -n $(call q,OUT) || { echo "Usage: make robustness RUN=runs/<run> ROOT=<raw videos> OUT=<folder>"; exit 2; }

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             ) from error
         if _manages_keys(arguments, settings):
             return 0
-        return _serve(arguments.run, settings)
+        return _serve(arguments, settings)
     except UsageError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
@@ -59,9 +59,12 @@ def _read(argv: list[str] | None) -> tuple[argparse.Namespace, Settings]:
     from experiments.serving.settings import Settings
 
     parser = OneLineParser(prog="python -m experiments.serve", description=__doc__)
-    parser.add_argument(
-        "--run", type=Path, nargs="+", metavar="DIR", default=[], help="runs/<run>, one or several"
-    )
+    add = parser.add_argument
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    add("--run", type=Path, metavar="DIR", help="runs/<run>, one or several", **several)
+    add("--weights", metavar="METHOD:FILE", help="released weight files", **several)
+    add("--exp", metavar="NAME", help="newest finished run of each experiment", **several)
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where --exp looks (runs)")
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument("--new-key", metavar="NAME", help="make an API key, show it once, and end")
     keys.add_argument("--revoke-key", metavar="NAME", help="take an API key back, and end")
@@ -117,8 +120,8 @@ def _manages_keys(arguments: argparse.Namespace, settings: Settings) -> bool:
     return True
 
 
-def _serve(runs: Sequence[Path], settings: Settings) -> int:
-    _check(runs, settings)
+def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    _check(arguments, settings)
     _find_scratch(settings.state_dir)
     # after that: what they import looks for a place for its caches
     from experiments.serving import logs, task
@@ -128,11 +131,20 @@ def _serve(runs: Sequence[Path], settings: Settings) -> int:
     logs.set_up()
 
     def load() -> Sequence[ClipScorer]:
-        from experiments.detector import load_detector
+        from experiments.model_choice import load_detectors
 
-        return [load_detector(run, settings.device) for run in runs]
+        return load_detectors(
+            arguments.run,
+            arguments.weights,
+            arguments.exp,
+            runs_folder=arguments.runs,
+            device=settings.device,
+            engine=settings.engine,
+        )
 
-    engine = Engine(settings, load, task.score, options={"backend": settings.backend})
+    engine = Engine(
+        settings, load, task.score, options={"backend": settings.backend, "stride": settings.stride}
+    )
     run_server(engine)
     return 0
 
@@ -148,13 +160,18 @@ def _find_scratch(state_dir: Path) -> None:
         os.environ.setdefault("MPLCONFIGDIR", str(scratch / "matplotlib"))
 
 
-def _check(runs: Sequence[Path], settings: Settings) -> None:
+def _check(arguments: argparse.Namespace, settings: Settings) -> None:
     """Find mistakes before anything slow is done."""
+    from experiments.model_choice import newest_run, split_weights
     from experiments.serving.keys import KeyFile
 
-    if not runs:
-        raise UsageError("--run: name the run to serve: --run runs/<run>")
-    for run in runs:
+    if not (arguments.run or arguments.weights or arguments.exp):
+        raise UsageError("--run, --weights or --exp: name what scores: --run runs/<run>")
+    for text in arguments.weights:
+        split_weights(text)
+    for name in arguments.exp:
+        newest_run(name, arguments.runs)
+    for run in arguments.run:
         if not run.is_dir():
             raise UsageError(f"--run: {run} does not exist; name a run folder")
     if settings.with_keys and not KeyFile(settings.state_dir / "keys.json").read():

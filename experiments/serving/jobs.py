@@ -261,14 +261,6 @@ class JobStore:
             )
         return [row[0] for row in expired]
 
-    def with_files(self) -> set[str]:
-        """Name the jobs whose folders must stay."""
-        with self._open() as database:
-            rows = database.execute(
-                "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'done')"
-            ).fetchall()
-        return {row[0] for row in rows}
-
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """Open a connection of its own for one transaction: threads and replicas come and go."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -40,7 +40,13 @@ class Settings(BaseSettings):
     read_rate: str = Field("1200/minute", description="other requests of a key or address")
     rate_storage: str = Field("memory://", description="where rates are counted: redis://... too")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    backend: str = Field("mesh", description="who finds the faces")
+    engine: Literal["auto", "torch", "openvino", "bf16"] = Field(
+        "auto", description="what runs the networks"
+    )
+    backend: Literal["mesh", "fan"] = Field("mesh", description="who finds the faces")
+    stride: int | None = Field(
+        None, ge=1, description="frames between clips, 1 is the official way; else a quarter clip"
+    )
     workers: int = Field(
         default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
         ge=1,

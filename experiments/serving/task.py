@@ -24,8 +24,11 @@ def score(
         video: The file.
         folder: Where they go.
         scorers: What scores.
-        options: `backend`, and `annotated`: whether the annotated video is written.
+        options: `backend` and `stride` of `ScoringOptions`, and `annotated`: whether the annotated
+            video is written.
         tell: Called with the progress.
     """
-    report = score_video(video, scorers, ScoringOptions(backend=options["backend"]), tell)
+    report = score_video(
+        video, scorers, ScoringOptions(options["backend"], options["stride"]), tell
+    )
     write_outputs(folder, video, report, annotated=options["annotated"], tell=tell)

@@ -6,6 +6,7 @@ import json
 import secrets
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 #: Seconds between looks into an empty queue, between pulses, between tidyings; and without a pulse
 #: until another replica takes a job over. [ours]
 _LOOK_S, _PULSE_S, _TIDY_S, PATIENCE_S = 0.25, 1.0, 5.0, 20.0
+#: A folder younger than this is being made. [ours]
+_YOUNG_S = 30.0
 #: Largest report in bytes: two hours of many faces have 40 MB. [ours]
 _MAX_REPORT = 256 * 2**20
 #: The name of the video in a job's folder; what its sender called it is kept nowhere.
@@ -94,14 +97,12 @@ class Workers:
         Raises:
             JobError: They do not run.
         """
-        folder = self.folder(f"probe-{secrets.token_hex(8)}")
-        folder.mkdir(parents=True, mode=0o700)
-        try:
+        # not among the jobs' folders, which other replicas tidy
+        with tempfile.TemporaryDirectory(prefix="probe-") as name:
+            folder = Path(name)
             limits = self._settings.process_limits
             order = Order(nothing, folder, folder, folder, (), (), limits=limits)
             run_confined(order, (), held=self._hold)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return self.layers
 
     def wake(self) -> None:
@@ -258,21 +259,25 @@ class Workers:
         now = time.time()
         self._store.recover(now, PATIENCE_S)
         self._store.expire(now)
-        kept = self._store.with_files()
         jobs = jobs_folder(self._settings)
         jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in jobs.iterdir():
             with suppress(FileNotFoundError):
-                # an upload has a folder before it has a job
-                fresh = now - folder.stat().st_mtime < 2 * self._settings.upload_s
-                with self._lock:
-                    busy = folder.name in self._running
-                if (
-                    folder.name not in kept
-                    and not busy
-                    and not (fresh and (folder / RECEIVING).exists())
-                ):
+                if not self._is_needed(folder, now - folder.stat().st_mtime):
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_needed(self, folder: Path, age_s: float) -> bool:
+        """Tell whether a folder has a job with files, here or in another replica, or will have."""
+        # an upload has a folder before it has a job: its mark goes only after the job is there,
+        # so that whoever sees no mark sees the job
+        receiving = (folder / RECEIVING).exists() and age_s < 2 * self._settings.upload_s
+        if receiving or age_s < _YOUNG_S:
+            return True
+        with self._lock:
+            if folder.name in self._running:
+                return True
+        job = self._store.get(folder.name)
+        return job is not None and job.state in ("queued", "running", "done")
 
 
 #: Marks the folder of an upload that has no job yet.

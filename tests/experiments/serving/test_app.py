@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -348,5 +349,9 @@ def test_a_state_folder_with_folders_of_nobody_is_tidied(serve: Serve, tmp_path:
     left = tmp_path / "state" / "jobs" / ("0" * 32)
     left.mkdir(parents=True)
     (left / "video").write_bytes(b"x")
+    young = left.with_name("1" * 32)
+    young.mkdir()
+    os.utime(left, (0, 0))
     with serve():
         assert not left.exists()
+        assert young.exists()

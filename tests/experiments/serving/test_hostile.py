@@ -27,7 +27,7 @@ def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with serving(
         tmp_path_factory.mktemp("server"),
         task=score,
-        options={"backend": "mesh"},
+        options={"backend": "mesh", "stride": None},
         job_memory_mb=2048,
         max_duration_s=600,
     ) as client:
