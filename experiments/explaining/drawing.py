@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from experiments.explaining.moments import Moment
 
+#: Folder of the pictures of single moments.
+_STILLS = "moments"
 #: Moments in a row. [ours]
 _COLUMNS = 6
 #: Inches of a column, and of a row of faces, maps and curves below each other. [ours]
@@ -34,7 +36,7 @@ _FONT = "DejaVu Sans"
 
 
 def write_moments(folder: Path, moments: dict[str, list[Moment]]) -> None:
-    """Write `moments.png` and `moments.json`, which has the limits of maps as well.
+    """Write `moments.png`, `moments/`, and `moments.json`, which has the limits of maps as well.
 
     Args:
         folder: Where the files go; there already.
@@ -43,11 +45,30 @@ def write_moments(folder: Path, moments: dict[str, list[Moment]]) -> None:
     Raises:
         OSError: If the disk refuses the bytes.
     """
-    listed = [moment.facts() for of_one in moments.values() for moment in of_one]
+    every = [moment for of_one in moments.values() for moment in of_one]
+    listed = []
+    for number, moment in enumerate(every):
+        name = f"{_STILLS}/{number:03d}.png"
+        (folder / _STILLS).mkdir(exist_ok=True)
+        (folder / name).write_bytes(_png(draw_still(moment)))
+        listed.append(moment.facts() | {"image": name})
     content = {"limits": list(MAP_LIMITS), "moments": listed}
     write_text_atomically(folder / "moments.json", json.dumps(content, indent=1) + "\n")
     if listed:
         draw_moments(folder / "moments.png", moments)
+
+
+def draw_still(moment: Moment) -> NDArray[np.uint8]:
+    """Put the face of a moment beside the same with its map.
+
+    Returns:
+        RGB, shape (H, 2 H + 8, 3), uint8.
+    """
+    peak = moment.peak
+    face = _large(moment.clip.pictures[peak])
+    marked = lay_over(face, enlarge(moment.strength[peak], *face.shape[:2]))
+    between = np.full((len(face), 8, 3), 255, np.uint8)
+    return np.hstack([face, between, marked])
 
 
 def draw_moments(path: Path, moments: dict[str, list[Moment]]) -> None:
@@ -166,6 +187,12 @@ def _draw_curve(axes: Axes, moment: Moment) -> None:
     axes.set_xticks([float(time_s.min()), float(time_s.max())])
     axes.tick_params(labelsize=7)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.1f} s")
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    import cv2
+
+    return bytes(cv2.imencode(".png", picture[..., ::-1])[1])
 
 
 def _large(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -85,6 +85,7 @@ _TAKING = _problems(400, 401, 403, 408, 413, 415, 421, 422, 429, 500, 503)
 _READING = _problems(401, 404, 421, 429, 503)
 JobId = Annotated[str, PathPart(pattern=r"^([a-z0-9]{1,16}-)?[0-9a-f]{32}$")]
 Annotate = Annotated[bool, Query(description="whether to make the annotated video")]
+Explain = Annotated[bool, Query(description="whether to map what raised the scores; takes long")]
 
 router = APIRouter()
 
@@ -125,14 +126,18 @@ def metrics(request: Request, _: Reader) -> Response:
     | _TAKING
     | _problems(409, 410),
 )
-async def predict(request: Request, who: Maker, annotated: Annotate = False) -> Response:
+async def predict(
+    request: Request, who: Maker, annotated: Annotate = False, explained: Explain = False
+) -> Response:
     """Score a video and wait for its report.
 
     What is not done within the server's waiting time (`wait_s`) is answered with 202 and the job,
     which goes on. Who goes away while waiting cancels it.
     """
     engine = engine_of(request)
-    job = await _wait(request, await _submit(request, who, annotated))
+    job = await _wait(
+        request, await _submit(request, who, annotated=annotated, explained=explained)
+    )
     if job.state not in FINAL:
         return _accepted(engine, job)
     answer = _file(engine, job, NAMED["report"])
@@ -164,9 +169,13 @@ async def _wait(request: Request, job: Job) -> Job:
     openapi_extra={"requestBody": VIDEO_BODY},
     responses=_TAKING,
 )
-async def make_job(request: Request, who: Maker, annotated: Annotate = True) -> Response:
+async def make_job(
+    request: Request, who: Maker, annotated: Annotate = True, explained: Explain = False
+) -> Response:
     """Queue a video; the answer says where to look for its report."""
-    return _accepted(engine_of(request), await _submit(request, who, annotated))
+    return _accepted(
+        engine_of(request), await _submit(request, who, annotated=annotated, explained=explained)
+    )
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"], responses=_READING | _problems(422))
@@ -281,7 +290,7 @@ def _file(engine: Engine, job: Job, name: str) -> FileResponse:
     return FileResponse(path, media_type=_TYPES.get(path.suffix, "application/octet-stream"))
 
 
-async def _submit(request: Request, who: str, annotated: bool) -> Job:
+async def _submit(request: Request, who: str, **options: bool) -> Job:
     engine = engine_of(request)
     settings, workers = engine.settings, engine.workers
     job_id = new_job_id(settings.machine)
@@ -291,9 +300,9 @@ async def _submit(request: Request, who: str, annotated: bool) -> Job:
         if url is not None:
             check_url(url, settings.fetch_limits)
         try:
-            options = engine.options | {"annotated": annotated}
+            chosen = engine.options | options
             job = await asyncio.to_thread(
-                engine.store.submit, job_id, who, time.time(), options, url
+                engine.store.submit, job_id, who, time.time(), chosen, url
             )
         except QueueFullError:
             raise full(engine) from None

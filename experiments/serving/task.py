@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # Loaded before the child loses its view of the disk: its cache of fonts lies in a home folder.
 import matplotlib.font_manager  # noqa: F401
 
+# likewise: where maps are made it is needed at the end
+import experiments.explaining.drawing  # noqa: F401
+from experiments.explaining.moments import ClipKeeper, explain_moments
 from experiments.predicting.outputs import write_outputs
-from experiments.predicting.scorer import ClipScorer
+from experiments.predicting.scorer import ClipScorer, ExplainingScorer
 from experiments.predicting.video import ScoringOptions, score_video
 from experiments.serving.child import Tell
 
@@ -24,11 +27,14 @@ def score(
         video: The file.
         folder: Where they go.
         scorers: What scores.
-        options: `backend` and `stride` of `ScoringOptions`, and `annotated`: whether the annotated
-            video is written.
+        options: `backend` and `stride` of `ScoringOptions`, and whether the annotated video
+            (`annotated`) and maps of what raised the scores (`explained`) are written.
         tell: Called with the progress.
     """
-    report = score_video(
-        video, scorers, ScoringOptions(options["backend"], options["stride"]), tell
-    )
-    write_outputs(folder, video, report, annotated=options["annotated"], tell=tell)
+    keeper = ClipKeeper() if options["explained"] else None
+    watch = keeper.watch if keeper else lambda *_: None
+    how = ScoringOptions(options["backend"], options["stride"])
+    report = score_video(video, scorers, how, tell, watch)
+    explainers = cast("list[ExplainingScorer]", [s for s in scorers if hasattr(s, "explain_clips")])
+    moments = explain_moments(keeper, explainers, tell) if keeper else None
+    write_outputs(folder, video, report, annotated=options["annotated"], moments=moments, tell=tell)

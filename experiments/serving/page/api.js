@@ -36,16 +36,17 @@ export const askJson = async (path, options) => (await ask(path, options)).json(
 /**
  * Send a video.
  * @param {File} file the video; its name stays here
+ * @param {boolean} explained whether heat maps are made
  * @param {(done: number, total: number) => void} tell called while it goes
  * @param {AbortSignal} signal ends it
  */
-export function send(file, tell, signal) {
+export function send(file, explained, tell, signal) {
   const form = new FormData();
   form.append("file", file, "video");
   return new Promise((resolve, reject) => {
     // fetch does not tell how far an upload is
     const request = new XMLHttpRequest();
-    request.open("POST", "jobs");
+    request.open("POST", `jobs?explained=${explained}`);
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => tell(event.loaded, event.total);
     request.onerror = () =>

@@ -129,7 +129,7 @@ async function submit(event) {
   toWork(printable(file.name));
   stage("upload", "Uploading");
   try {
-    const job = await api.send(file, (done, total) => uploading(done, total), signal);
+    const job = await api.send(file, byId("explain").checked, uploading, signal);
     remember(job.id, printable(file.name));
     history.pushState(null, "", `#job=${job.id}`);
     byId("file").value = "";
@@ -190,7 +190,7 @@ function showState(job) {
   const text = sentence(phase).slice(0, -1);
   stage(name, text);
   progress(done, total);
-  if (total > 0) byId("work-text").textContent = `${text}: ${done} of ${total} frames`;
+  if (total > 0) byId("work-text").textContent = `${text}: ${done} of ${total}`;
 }
 
 /** Look at a job until it ends, then show how it ended. */

@@ -228,7 +228,7 @@ export class Evidence {
     const shown = [...all].sort((one, other) => other.top - one.top).slice(0, MOST_STRETCHES);
     shown.sort((one, other) => one.start - other.start);
     byId("stretches").replaceChildren(...shown.map((stretch) => {
-      const text = `${clock(stretch.start)} to ${clock(stretch.end)}`;
+      const text = `${clock(stretch.start, 2)} to ${clock(stretch.end, 2)}`;
       const who = `Person ${stretch.person.person}, up to ${score(stretch.top)}`;
       const button = make("button", { type: "button" }, swatch(stretch.person),
         make("span", {}, text), make("span", { class: "small" }, who));

@@ -24,7 +24,10 @@ export class Heat {
     const path = this.files.links["moments.json"];
     if (!path) return;
     const { limits, moments } = await this.files.json(path);
-    this.moments = moments.filter((moment) => moment.image in this.files.links);
+    this.moments = moments
+      .filter((moment) => moment.image in this.files.links)
+      .sort((one, other) => one.time_s - other.time_s);
+    this.several = new Set(this.moments.map(({ model }) => model)).size > 1;
     if (!this.moments.length) return;
     byId("heat-limits").replaceChildren(...limits.map((text) => make("li", {}, text)));
     await Promise.all(this.moments.map(async (moment) => {
@@ -37,17 +40,24 @@ export class Heat {
   /** Show the moment nearest to a time. */
   show(time) {
     const away = (moment) => Math.abs(moment.time_s - time);
-    const [nearest] = [...this.moments].sort((one, other) => away(one) - away(other));
-    if (!nearest) return;
-    const near = away(nearest);
+    const [first] = [...this.moments].sort((one, other) => away(one) - away(other));
+    if (!first) return;
+    // of those at the same time the one that was asked for
+    const nearest = this.shown && away(this.shown) <= away(first) + 1e-3 ? this.shown : first;
+    this.#present(nearest, time);
+  }
+
+  #present(moment, time) {
+    const near = Math.abs(moment.time_s - time);
+    const blank = moment.curve.every((share) => share === 0);
     byId("heat-text").textContent =
-      `${told(nearest)}. ${near <= HERE_S ? "It is this moment." : `The mapped moment nearest to this one, ${near.toFixed(1)} s away.`}`;
-    if (nearest === this.shown) return;
-    this.shown = nearest;
-    byId("heat-image").src = nearest.address;
-    byId("heat-image").alt = `The face without and with its heat map: ${told(nearest)}`;
+      `${told(moment)}. ${blank ? "Nothing is marked: no place of the face raised the score. " : ""}${near <= HERE_S ? "It is this moment." : `The mapped moment nearest to this one, ${near.toFixed(1)} s away.`}`;
+    if (moment === this.shown) return;
+    this.shown = moment;
+    byId("heat-image").src = moment.address;
+    byId("heat-image").alt = `The face without and with its heat map: ${told(moment)}`;
     [...byId("heat-strip").children].forEach((item, i) => {
-      const here = this.moments[i] === nearest;
+      const here = this.moments[i] === moment;
       if (here) item.firstElementChild.setAttribute("aria-current", "true");
       else item.firstElementChild.removeAttribute("aria-current");
     });
@@ -63,8 +73,12 @@ export class Heat {
   #thumb(moment) {
     const button = make("button", { type: "button" },
       make("span", {}, clock(moment.time_s)),
-      make("span", { class: "small" }, `Person ${moment.person}, ${score(moment.score)}`));
-    button.addEventListener("click", () => this.jump(moment.time_s));
+      make("span", { class: "small" }, `Person ${moment.person}, ${score(moment.score)}`),
+      this.several ? make("span", { class: "small break" }, moment.model) : null);
+    button.addEventListener("click", () => {
+      this.jump(moment.time_s);
+      this.#present(moment, moment.time_s);
+    });
     return make("li", {}, button);
   }
 }

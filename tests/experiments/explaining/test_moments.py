@@ -161,6 +161,11 @@ def test_moments_are_written_with_what_maps_cannot_tell(tmp_path: Path) -> None:
     assert [m["frame"] for m in content["moments"]] == sorted(
         m["frame"] for m in content["moments"]
     )
+    stills = [cv2.imread(str(tmp_path / m["image"])) for m in content["moments"]]
+    for still in stills:
+        height, width = still.shape[:2]
+        assert width == 2 * height + 8
+        assert np.array_equal(still[:, height : height + 8], np.full((height, 8, 3), 255))
     picture = cv2.imread(str(tmp_path / "moments.png"))
     assert picture is not None
     assert picture.shape[1] > 1000

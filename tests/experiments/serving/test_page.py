@@ -225,6 +225,27 @@ def test_curves_have_gaps_and_can_be_hidden(visit: Callable[..., Watched], resul
     page.wait_for_selector("#whole", state="hidden")
 
 
+def test_the_heat_map_nearest_to_the_moment_is_shown(
+    visit: Callable[..., Watched], result: str
+) -> None:
+    page = visit(result, "#result").page
+    shown(page)
+    page.wait_for_selector("#heat:visible")
+    buttons = page.locator("#heat-strip button")
+    assert buttons.count() >= 3
+    seen = set()
+    for button in (buttons.first, buttons.last):
+        button.click()
+        assert button.get_attribute("aria-current") == "true"
+        assert page.inner_text("#heat-text").endswith("It is this moment.")
+        until(page, "document.getElementById('heat-image').naturalWidth > 200")
+        seen.add((page.get_attribute("#heat-image", "src"), playing_time(page)))
+    assert len(seen) == 2
+    click_chart(page, (WITHOUT.start + WITHOUT.stop) / 2 / FPS)
+    assert "nearest to this one" in page.inner_text("#heat-text")
+    assert page.locator("#heat-limits li").count() >= 3
+
+
 def test_downloads_are_the_results(
     visit: Callable[..., Watched], result: str, tmp_path: Path
 ) -> None:
