@@ -138,6 +138,7 @@ class Detector:
     @cached_property
     def spec(self) -> ClipSpec:
         """What clips it takes, and how its scores are read."""
+        engine = (self.engine or TorchEngine(self.model)).name
         return ClipSpec(
             name=self.name,
             method=self.method,
@@ -153,7 +154,8 @@ class Detector:
                 checkpoint=self.checkpoint.name,
                 checkpoint_sha256=self.checkpoint_sha256,
                 trained_on=self.trained_on,
-                device=f"{self.device.type}, {(self.engine or TorchEngine(self.model)).name}",
+                device=f"{self.device.type}, {engine}",
+                engine=engine,
                 prepared_by=self.prepared_by,
                 notes=self.notes,
             ),

@@ -170,7 +170,7 @@ def _predict(arguments: argparse.Namespace, inputs: Sequence[Input]) -> int:
         return _predict_all(job, inputs, arguments.out)
     with _progress() as tell:
         report, notes = job.score(inputs[0], arguments.out, tell)
-    _say(report, notes, arguments.out, job.annotated)
+    _say(report, notes, arguments.out)
     return 0
 
 
@@ -206,27 +206,25 @@ class _Job:
             )
         return report, notes
 
-    def wanted(self) -> dict[str, Any]:
-        """Say by what videos are scored, as `scored_with` says it of a report."""
+    def finished(self, folder: Path) -> dict[str, Any] | None:
+        """Read the report of a video that was done before, with all that is wanted now."""
+        from experiments.predicting.folder import finished_report
+
         specs = [detector.spec for detector in self.detectors]
         models = {s.name: [s.facts.checkpoint_sha256, self.options.stride_of(s)] for s in specs}
-        return {"models": models, "backend": self.options.backend}
+        wanted = {"models": models, "backend": self.options.backend}
+        return finished_report(folder, wanted, annotated=self.annotated, explained=self.explained)
 
 
 def _predict_all(job: _Job, inputs: Sequence[Input], out: Path) -> int:
     from datamodules.errors import DataError
-    from experiments.predicting.folder import (
-        failed_row,
-        finished_report,
-        summary_row,
-        write_summary,
-    )
+    from experiments.predicting.folder import failed_row, summary_row, write_summary
     from experiments.predicting.report_file import report_content
 
     rows = []
     for number, item in enumerate(inputs, start=1):
         folder, place = out / item.name, f"{number} of {len(inputs)}, {item.name}"
-        content = finished_report(folder, job.wanted())
+        content = job.finished(folder)
         line = "done before"
         if content is None:
             try:
@@ -288,16 +286,19 @@ def _progress(prefix: str = "") -> Iterator[Tell]:
         yield tell
 
 
-def _say(report: VideoReport, notes: Sequence[str], out: Path, annotated: bool) -> None:
+def _say(report: VideoReport, notes: Sequence[str], out: Path) -> None:
     """Write the scores, and where everything lies."""
+    from experiments.explaining.drawing import MOMENTS
     from experiments.predicting.outputs import ANNOTATED, REPORT, TIMELINE
 
     lines = _scores(report) if report.score is not None else [f"no score: {report.reason}"]
     for model in report.models:
         lines += [f"note: {note}" for note in model.spec.facts.notes]
     lines += [f"note: {note}" for note in notes]
-    lines += [f"report:   {out / REPORT}", f"timeline: {out / TIMELINE}"]
-    lines += [f"video:    {out / ANNOTATED}"] if annotated else []
+    files = {"report": REPORT, "timeline": TIMELINE, "maps": MOMENTS, "video": ANNOTATED}
+    lines += [
+        f"{what + ':':<10}{out / name}" for what, name in files.items() if (out / name).is_file()
+    ]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

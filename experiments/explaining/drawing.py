@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from datamodules.atomic import write_text_atomically
-from experiments.explaining.limits import MAP_LIMITS
 from experiments.explaining.overlay import CLEAR, COLOURS, enlarge, lay_over, to_frame
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
     from experiments.explaining.moments import Moment
 
-#: Folder of the pictures of single moments.
+#: Picture of all moments, and folder of those of single ones.
+MOMENTS = "moments.png"
 _STILLS = "moments"
 #: Moments in a row. [ours]
 _COLUMNS = 6
@@ -35,12 +35,18 @@ _LEAST_PIXELS = 224
 _FONT = "DejaVu Sans"
 
 
-def write_moments(folder: Path, moments: dict[str, list[Moment]]) -> None:
+def write_moments(
+    folder: Path, moments: dict[str, list[Moment]], limits: Sequence[str]
+) -> list[dict[str, Any]]:
     """Write `moments.png`, `moments/`, and `moments.json`, which has the limits of maps as well.
 
     Args:
         folder: Where the files go; there already.
         moments: Of each scorer, by its name.
+        limits: What a reader must know of maps, see `map_limits`.
+
+    Returns:
+        What `moments.json` says of each moment.
 
     Raises:
         OSError: If the disk refuses the bytes.
@@ -52,10 +58,11 @@ def write_moments(folder: Path, moments: dict[str, list[Moment]]) -> None:
         (folder / _STILLS).mkdir(exist_ok=True)
         (folder / name).write_bytes(_png(draw_still(moment)))
         listed.append(moment.facts() | {"image": name})
-    content = {"limits": list(MAP_LIMITS), "moments": listed}
+    content = {"limits": list(limits), "moments": listed}
     write_text_atomically(folder / "moments.json", json.dumps(content, indent=1) + "\n")
     if listed:
-        draw_moments(folder / "moments.png", moments)
+        draw_moments(folder / MOMENTS, moments)
+    return listed
 
 
 def draw_still(moment: Moment) -> NDArray[np.uint8]:
@@ -92,16 +99,22 @@ def draw_moments(path: Path, moments: dict[str, list[Moment]]) -> None:
             axes = [figure.add_subplot(grid[3 * number + part, column]) for part in range(3)]
             _draw_moment(axes, moment, name if column == 0 else "")
             below += axes
-    scale = ScalarMappable(cmap=COLOURS)
-    bar = figure.colorbar(scale, ax=below, shrink=0.6, aspect=30, pad=0.01)
-    bar.ax.set_ylim(CLEAR, 1)
-    bar.set_label("strength: share of the clip's strongest place, times its score", fontsize=8)
-    bar.ax.set_title(f"below {CLEAR:g}\nnot drawn", fontsize=7, y=-0.13)
+    _draw_scale(figure, below)
     note = "Marked is where the network found what raised its score, not what was forged."
     figure.text(0.01, 0.004, f"{note} See moments.json for what maps cannot tell.", fontsize=8)
     engine = ConstrainedLayoutEngine(rect=(0, 0.35 / size[1], 1, 1 - 0.35 / size[1]))
     figure.set_layout_engine(engine)
     figure.savefig(path, format="png")
+
+
+def _draw_scale(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Draw from 0 to 1 what a strength looks like; what is not drawn on faces is hatched."""
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, aspect=30, pad=0.01)
+    bar.ax.axhspan(0, CLEAR, facecolor="white", edgecolor="#9a9a9a", hatch="////", linewidth=0)
+    bar.set_ticks([CLEAR / 2, CLEAR, *(step / 10 for step in range(4, 11, 2))])
+    bar.ax.set_yticklabels(["not\ndrawn", f"{CLEAR:g}", "0.4", "0.6", "0.8", "1"], fontsize=8)
+    bar.ax.tick_params(axis="y", length=0)
+    bar.set_label("strength: share of the clip's strongest place, times its score", fontsize=8)
 
 
 class FrameMaps:
@@ -167,8 +180,18 @@ def _draw_moment(axes: Sequence[Axes], moment: Moment, name: str) -> None:
         fontsize=9,
         family=_FONT,
     )
+    axes[1].set_xlabel(_unmarked(moment), fontsize=8)
     axes[0].set_ylabel(name, fontsize=9, parse_math=False)
     _draw_curve(axes[2], moment)
+
+
+def _unmarked(moment: Moment) -> str:
+    """Say why a face bears no mark; nothing where it bears one."""
+    if not moment.maps.any():
+        return "no place raised the score"
+    if float(moment.strength.max()) <= CLEAR:
+        return "looks real: not marked"
+    return ""
 
 
 def _draw_curve(axes: Axes, moment: Moment) -> None:

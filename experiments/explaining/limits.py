@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from experiments.predicting.scorer import ClipSpec
+
 #: Sentences for the reader, the most important first.
 MAP_LIMITS = (
     "A map shows where the network found what raised its score. It does not show what was forged: "
@@ -16,3 +23,21 @@ MAP_LIMITS = (
     "no probability, and does not compare between methods.",
     "Only a few clips of each video are mapped: those with the highest scores, spread over time.",
 )
+_OTHER_ENGINE = (
+    "Scores of {name} are those of {engine}; its maps come from the same network run by torch in "
+    "float32, whose scores may differ a little."
+)
+
+
+def map_limits(specs: Sequence[ClipSpec]) -> list[str]:
+    """Say in plain words what the maps of a report cannot tell.
+
+    Args:
+        specs: Of the models that made them.
+
+    Returns:
+        Sentences for the reader, the most important first.
+    """
+    others = [spec for spec in specs if spec.facts.engine != "torch"]
+    told = [_OTHER_ENGINE.format(name=s.name, engine=s.facts.engine) for s in others]
+    return [*MAP_LIMITS, *told]

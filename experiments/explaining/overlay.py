@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 #: From violet over green to yellow: of even steps to the eye, readable with any colour vision (van
 #: der Walt and Smith, matplotlib), and unlike skin.
 COLOURS = "viridis"
-#: Strength below which nothing is laid over, and from which on most is hidden. [ours]
-CLEAR, _DENSE = 0.3, 0.85
+#: Strength below which nothing is laid over, and from which on most is hidden: the strongest places
+#: of a clip that the network is unsure of are plain to see. [ours]
+CLEAR, _DENSE = 0.2, 0.45
 #: Least of the picture that stays visible. [ours]
-_LEAST_SEEN = 0.4
+_LEAST_SEEN = 0.35
 
 
 def strengths(maps: NDArray[np.float32], score: float) -> NDArray[np.float32]:

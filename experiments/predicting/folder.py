@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.atomic import write_text_atomically
 from experiments.errors import UsageError
-from experiments.predicting.outputs import REPORT
+from experiments.predicting.outputs import ANNOTATED, REPORT
 from experiments.predicting.report_file import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """Give a hidden folder that gets its name when the block ends well, and goes if it does not.
 
     Args:
-        out: The folder that is to be there; may be there already if it is empty.
+        out: The folder that is to be there. One that is there already keeps what else it holds; the
+            report comes last.
 
     Yields:
         Where to write.
@@ -40,20 +41,27 @@ def whole_folder(out: Path) -> Iterator[Path]:
     try:
         partial.mkdir()
         yield partial
-        partial.replace(out)
+        if out.is_dir():
+            _move_files(partial, out)
+        else:
+            partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def finished_report(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def finished_report(
+    folder: Path, wanted: dict[str, Any], *, annotated: bool = False, explained: bool = False
+) -> dict[str, Any] | None:
     """Read the report of a video that was scored before.
 
     Args:
         folder: Its output folder.
         wanted: What `scored_with` says of the models that score now.
+        annotated: Whether the annotated video is wanted.
+        explained: Whether maps are wanted.
 
     Returns:
-        The report, or None if there is none yet.
+        The report, or None if there is none yet, or something that is wanted is not beside it.
 
     Raises:
         UsageError: If it was made by other models or settings.
@@ -70,7 +78,10 @@ def finished_report(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | No
         raise UsageError(
             f"{path} was written by other models or settings; name a new folder with --out"
         )
-    return dict(report)
+    # a report of an older version of the code does not speak of maps
+    lacking = annotated and not (folder / ANNOTATED).is_file()
+    lacking = lacking or (explained and report.get("maps") is None)
+    return None if lacking else dict(report)
 
 
 def scored_with(report: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +95,15 @@ def scored_with(report: dict[str, Any]) -> dict[str, Any]:
         for model in report["models"]
     }
     return {"models": models, "backend": report["settings"]["backend"]}
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Move files over those of the same names, the report last: it means that all is there."""
+    files = [path for path in source.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: path == source / REPORT):
+        moved = target / path.relative_to(source)
+        moved.parent.mkdir(exist_ok=True)
+        path.replace(moved)
 
 
 def summary_row(video: str, folder: str, report: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datamodules.atomic import write_text_atomically
 from experiments.predicting.annotate import annotate_video
-from experiments.predicting.report_file import write_report
+from experiments.predicting.report_file import maps_content, write_report
 from experiments.predicting.threshold import (
     segments_csv,
     segments_vtt,
@@ -18,6 +18,9 @@ from experiments.predicting.timeline import draw_timeline
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from experiments.explaining.moments import Moment
     from experiments.predicting.annotate import Paint
@@ -60,16 +63,29 @@ def write_outputs(
     write_text_atomically(folder / TABLE, segments_csv(segments, threshold))
     write_text_atomically(folder / CUES, segments_vtt(segments, threshold))
     draw_timeline(folder / TIMELINE, report)
-    paint = _explained(folder, report, moments) if moments else lambda frame, _: frame
+    maps: dict[str, Any] | None = None
+    paint: Paint = _unchanged
+    if moments is not None:
+        maps, paint = _explained(folder, report, moments)
     wrong = annotate_video(folder / ANNOTATED, video, report, tell, paint) if annotated else ""
-    write_report(folder / REPORT, report)
+    write_report(folder / REPORT, report, maps)
     return [f"{ANNOTATED}: {wrong}"] if wrong else []
 
 
-def _explained(folder: Path, report: VideoReport, moments: dict[str, list[Moment]]) -> Paint:
-    """Write the moments; return what lays their maps over frames."""
+def _explained(
+    folder: Path, report: VideoReport, moments: dict[str, list[Moment]]
+) -> tuple[dict[str, Any], Paint]:
+    """Write the moments; return what the report says of them, and what lays maps over frames."""
     from experiments.explaining.drawing import FrameMaps, write_moments
+    from experiments.explaining.limits import map_limits
 
-    write_moments(folder, moments)
+    limits = map_limits([m.spec for m in report.models if m.spec.name in moments])
+    listed = write_moments(folder, moments, limits)
     maps = [moment for of_one in moments.values() for moment in of_one]
-    return FrameMaps(maps, (report.video.height, report.video.width)).paint
+    size = (report.video.height, report.video.width)
+    return maps_content(limits, listed), FrameMaps(maps, size).paint
+
+
+def _unchanged(frame: NDArray[np.uint8], _: int) -> NDArray[np.uint8]:
+    """Leave a frame as it is."""
+    return frame

@@ -15,6 +15,8 @@ from experiments.predicting.report import time_ranges
 from experiments.predicting.threshold import threshold_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from experiments.predicting.report import FaceTimes, ModelReport, VideoReport
@@ -27,11 +29,12 @@ SCHEMA_VERSION = 2
 _DEPTH = 6
 
 
-def report_content(report: VideoReport) -> dict[str, Any]:
+def report_content(report: VideoReport, maps: dict[str, Any] | None = None) -> dict[str, Any]:
     """Give a report as plain values, as `report.json` has them.
 
     Args:
         report: The scored video.
+        maps: What was mapped, see `maps_content`; None where no maps were asked for.
 
     Returns:
         JSON values; `report_schema` describes them.
@@ -47,6 +50,7 @@ def report_content(report: VideoReport) -> dict[str, Any]:
         "threshold": _rounded_all(threshold_of(report)._asdict()),
         "average_of": [model.spec.name for model in report.models] if several else None,
         "limits": limits(report),
+        "maps": maps,
         "video": _rounded_all(asdict(report.video)),
         "models": [_model(model) for model in report.models],
         "code": code_version(),
@@ -57,23 +61,35 @@ def report_content(report: VideoReport) -> dict[str, Any]:
     }
 
 
+def maps_content(limits: Sequence[str], listed: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Give what a report says of maps; the curves of clips stay in `moments.json`.
+
+    Args:
+        limits: What maps cannot tell.
+        listed: The moments, as `moments.json` has them.
+    """
+    moments = [{key: m[key] for key in m if key != "curve"} for m in listed]
+    return {"limits": list(limits), "moments": moments}
+
+
 def report_schema() -> dict[str, Any]:
     """Give the JSON Schema of `report.json`, by which anybody may check one."""
     text = (Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
-def write_report(path: Path, report: VideoReport) -> None:
+def write_report(path: Path, report: VideoReport, maps: dict[str, Any] | None = None) -> None:
     """Write `report.json`.
 
     Args:
         path: The file to write.
         report: The scored video.
+        maps: As `report_content` takes it.
 
     Raises:
         OSError: If the disk refuses the bytes.
     """
-    write_text_atomically(path, _json(report_content(report), _DEPTH) + "\n")
+    write_text_atomically(path, _json(report_content(report, maps), _DEPTH) + "\n")
 
 
 def _model(model: ModelReport) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class ModelFacts:
         checkpoint_sha256: Of that file.
         trained_on: Name of the class of the data it was trained on; empty where not known.
         device: Where the network runs, and what runs it there.
+        engine: What runs it, one of `experiments.engines.ENGINES`.
         prepared_by: Face backend and version of the data it was trained on, None where unknown.
         notes: What a reader of its scores should know about how it was loaded.
     """
@@ -39,6 +40,7 @@ class ModelFacts:
     checkpoint_sha256: str
     trained_on: str = ""
     device: str = "cpu"
+    engine: str = "torch"
     prepared_by: str | None = None
     notes: tuple[str, ...] = ()
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 import yaml
@@ -15,7 +16,9 @@ import yaml
 from experiments import predict
 from experiments.detector import load_weight_file
 from experiments.errors import UsageError
+from experiments.explaining.limits import MAP_LIMITS
 from experiments.model_choice import newest_run
+from experiments.predicting.report_file import report_schema
 from tests.experiments.test_predict import CASE, LEFT, assert_one_line, give_faces
 from tests.support.cases import METHOD_CASES
 from tests.support.runs import write_run
@@ -93,6 +96,33 @@ def test_other_models_are_not_mixed_into_a_folder(
     capsys.readouterr()
     assert call("--video", folder, "--run", run, "--out", out, "--stride", 3) == 2
     assert_one_line(capsys, "by other models or settings")
+
+
+def test_maps_that_were_not_made_before_are_made(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ("--video", folder / "more", "--run", run, "--out", out)
+    assert call(*words) == 0
+    before = report(out / "c.mp4")
+    assert before["maps"] is None
+    (out / "c.mp4" / "notes.txt").write_text("mine")
+    capsys.readouterr()
+    assert call(*words, "--explain") == 0
+    assert "done before" not in capsys.readouterr().out
+    made = report(out / "c.mp4")
+    assert made["maps"]["limits"] == list(MAP_LIMITS)
+    moment = made["maps"]["moments"][0]
+    assert (moment["model"], moment["person"]) == ("ftcn", 1)
+    assert moment["frame_range"][0] <= moment["frame"] <= moment["frame_range"][1]
+    assert moment["time_s"] == pytest.approx(moment["frame"] / 25)
+    assert (out / "c.mp4" / moment["image"]).is_file()
+    assert made["video_score"] == before["video_score"]
+    jsonschema.validate(made, report_schema())
+    assert (out / "c.mp4" / "notes.txt").read_text() == "mine"
+    for more in ("--explain",), ():
+        assert call(*words, *more) == 0
+        assert "done before" in capsys.readouterr().out
 
 
 def test_several_models_share_a_report(folder: Path, run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiments.explaining.layers import as_frames, find_layers
+from experiments.explaining.layers import as_frames, clip_logit, find_layers
 from experiments.explaining.maps import Explainer, explain_clips, without_detail
 from lightning_modules.outputs import ForgeryOutput
 from tests.support.cases import CASES, NETWORK_CASES, MethodCase
@@ -46,6 +46,36 @@ def test_places_of_a_signed_map_add_up_to_what_detail_adds_to_the_score() -> Non
     assert abs(full - plain) > 1e-4
     total = float(explain_clips(model, clips, signed=True).sum())
     assert total == pytest.approx(full - plain, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:(Multiple layers|Internal batch size):UserWarning")
+@pytest.mark.parametrize("name", ["i3d", "hff", "ftcn_tt", "sta_vb"])
+def test_maps_are_those_of_captum(name: str) -> None:
+    captum = pytest.importorskip("captum.attr", reason="captum, of the extra [dev], is missing")
+    case = CASES[name]
+    model = case.build(image_size=SIZE).eval().requires_grad_(False)
+    shape = (1, case.num_frames, SIZE, SIZE, 3)
+    clip = np.random.default_rng(2).integers(0, 256, shape, np.uint8)
+    explainer = Explainer(model)
+    layers = explainer.layers if len(explainer.layers) > 1 else explainer.layers[0]
+    theirs = captum.LayerIntegratedGradients(lambda given: clip_logit(model, given), layers)
+    ends = [model.normalise(torch.as_tensor(c)) for c in (clip, without_detail(clip))]
+    found = theirs.attribute(*ends, n_steps=4, method="riemann_middle", internal_batch_size=1)
+    maps = found if isinstance(found, list) else [found]
+    wanted = sum(as_frames(part, 1, case.num_frames) for part in maps)
+    ours = explainer.explain(clip, signed=True)
+    np.testing.assert_allclose(ours, wanted.numpy(), rtol=1e-3, atol=1e-5 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize("name", ["altfreezing", "ftcn_tt"])
+def test_small_faces_get_maps_that_tell_their_parts_apart(name: str) -> None:
+    case = CASES[name]
+    model = case.build(image_size=32).eval()
+    shape = (1, case.num_frames, 32, 32, 3)
+    clip = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    maps = explain_clips(model, clip, signed=True)
+    assert maps.shape == (1, case.num_frames, 4, 4)
+    assert np.ptp(maps) > 0
 
 
 class _Network(nn.Module):

@@ -155,8 +155,9 @@ def test_moments_are_written_with_what_maps_cannot_tell(tmp_path: Path) -> None:
     scorers: Any = [_Scorer()]
     moments = explain_moments(keeper, scorers, lambda *step: told.append(step))
     assert told[-1][1] == told[-1][2] == len(moments["one"])
-    write_moments(tmp_path, moments)
+    listed = write_moments(tmp_path, moments, MAP_LIMITS)
     content = json.loads((tmp_path / "moments.json").read_text())
+    assert content["moments"] == listed
     assert content["limits"] == list(MAP_LIMITS)
     assert [m["frame"] for m in content["moments"]] == sorted(
         m["frame"] for m in content["moments"]
@@ -172,6 +173,6 @@ def test_moments_are_written_with_what_maps_cannot_tell(tmp_path: Path) -> None:
 
 
 def test_a_video_without_faces_has_no_picture(tmp_path: Path) -> None:
-    write_moments(tmp_path, {"one": []})
+    assert write_moments(tmp_path, {"one": []}, MAP_LIMITS) == []
     assert json.loads((tmp_path / "moments.json").read_text())["moments"] == []
     assert not (tmp_path / "moments.png").exists()

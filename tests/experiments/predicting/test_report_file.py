@@ -8,10 +8,12 @@ import jsonschema
 import numpy as np
 import pytest
 
+from experiments.explaining.limits import MAP_LIMITS, map_limits
 from experiments.predicting.report import VideoReport
 from experiments.predicting.report_file import report_content, report_schema, write_report
 from tests.experiments.predicting.test_threshold import POINT, with_point
 from tests.support.reports import scored_video
+from tests.support.scorers import clip_spec
 
 BOX = (1.0, 2.0, 30.0, 40.0)
 CASES = {
@@ -36,6 +38,14 @@ def test_the_schema_refuses_what_is_none() -> None:
     for name, value in {"video_score": 1.2, "schema_version": 1, "more": 0}.items():
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(content | {name: value}, report_schema())
+
+
+def test_maps_of_another_engine_are_said_to_come_from_torch() -> None:
+    specs = [clip_spec("slow"), clip_spec("fast")]
+    specs[1] = replace(specs[1], facts=replace(specs[1].facts, engine="openvino"))
+    told = map_limits(specs)
+    assert told[:-1] == list(MAP_LIMITS) == map_limits(specs[:1])
+    assert told[-1].startswith("Scores of fast are those of openvino; its maps come from")
 
 
 def test_an_average_names_its_members_and_decides_nothing() -> None:
