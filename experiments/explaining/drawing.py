@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from datamodules.atomic import write_text_atomically
-from experiments.explaining.overlay import CLEAR, COLOURS, enlarge, lay_over, to_frame
+from experiments.explaining.overlay import CLEAR, COLOURS, enlarge, lay_over, opacity, to_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +33,8 @@ _WIDTH, _HEIGHT = 2.1, 5.3
 #: Height and width in pixels that a face is enlarged to at least. [ours]
 _LEAST_PIXELS = 224
 _FONT = "DejaVu Sans"
+#: Less of a colour is not noticed on a face. [ours]
+_LEAST_OPACITY = 0.1
 
 
 def write_moments(
@@ -189,8 +191,8 @@ def _unmarked(moment: Moment) -> str:
     """Say why a face bears no mark; nothing where it bears one."""
     if not moment.maps.any():
         return "no place raised the score"
-    if float(moment.strength.max()) <= CLEAR:
-        return "looks real: not marked"
+    if float(opacity(moment.strength[moment.peak]).max()) < _LEAST_OPACITY:
+        return "low score: hardly marked"
     return ""
 
 
