@@ -155,11 +155,11 @@ class _Sound:
         """Add the stream of sound to a container, if there is any sound."""
         if self._source is None:
             return
-        if self._source.codec_context.name in _MP4_SOUND:
+        if self._source.codec_context.codec.canonical_name in _MP4_SOUND:
             made = output.add_stream_from_template(self._source)
             packets = self._copied(made)
         else:
-            made = output.add_stream("aac", rate=self._source.codec_context.sample_rate)
+            made = output.add_stream("aac", rate=_aac_rate(self._source.codec_context.sample_rate))
             made.bit_rate = _SOUND_BITS
             packets = self._recoded(made)
         self._output = output
@@ -202,12 +202,22 @@ class _Sound:
         resampler = av.AudioResampler(format="fltp", rate=made.codec_context.sample_rate)
         time_s = 0.0
         for frame in self._container.decode(self._source):
-            time_s = float(frame.time or 0.0) + self._shift_s
             if frame.pts is not None:
-                frame.pts += round(self._shift_s / frame.time_base)
+                time_s = float(frame.pts * frame.time_base) + self._shift_s
+                # Ticks may be as long as a packet (AVI), too coarse for packets of AAC.
+                frame.pts = round(time_s * frame.sample_rate)
+                frame.time_base = Fraction(1, frame.sample_rate)
             for part in resampler.resample(frame):
                 yield time_s, made.encode(part)
         yield time_s, made.encode()
+
+
+def _aac_rate(rate: int) -> int:
+    """Choose the rate of samples that AAC has: the next one up, or its highest."""
+    import av
+
+    rates = av.Codec("aac", "w").audio_rates or [rate]
+    return min((r for r in rates if r >= rate), default=max(rates))
 
 
 def _start_s(stream: Any) -> float:

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datamodules.video.reader import probe_video
+from experiments.predicting import annotate as annotated
 from experiments.predicting.annotate import annotate_video
 from experiments.predicting.palette import FAKE, REAL
 from tests.support.reports import Row, scored_video
@@ -123,6 +124,36 @@ def test_sound_comes_along(suffix: str, codec: str, wanted: str, tmp_path: Path)
     assert samples / rate == pytest.approx(2.0, abs=0.2)
     if codec == wanted:  # not encoded anew
         assert packets(tmp_path / "out.mp4") == packets(video)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate", "wanted"),
+    [
+        ("avi", "libmp3lame", 48000, "mp3"),
+        ("mkv", "pcm_s16le", 192_000, "aac"),  # AAC has no such rates
+        ("mkv", "pcm_s16le", 22_255, "aac"),
+    ],
+)
+def test_all_of_unusual_sound_comes_along(
+    suffix: str, codec: str, rate: int, wanted: str, tmp_path: Path
+) -> None:
+    silent = write_video(tmp_path / f"silent.{suffix}", num_frames=50, b_frames=0)
+    video = add_sound(silent, tmp_path / f"a.{suffix}", codec, rate)
+    assert annotate(video, tmp_path / "out.mp4", (1, range(50), [0.5] * 50, (8, 50, 40, 90))) == ""
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == wanted
+        samples = sum(f.samples for f in container.decode(audio=0))
+        made = container.streams.audio[0].codec_context.sample_rate
+    assert samples / made == pytest.approx(2.0, abs=0.2)
+
+
+def test_sound_with_ticks_as_long_as_a_packet_is_encoded_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotated, "_MP4_SOUND", frozenset())
+    silent = write_video(tmp_path / "silent.avi", num_frames=50, b_frames=0)
+    video = add_sound(silent, tmp_path / "a.avi", "libmp3lame", 48000)
+    assert annotate(video, tmp_path / "out.mp4", (1, range(50), [0.5] * 50, (8, 50, 40, 90))) == ""
 
 
 def packets(path: Path) -> list[bytes]:
