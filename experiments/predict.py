@@ -144,7 +144,9 @@ def _check(arguments: argparse.Namespace) -> list[Input]:
     if out is None:
         stem = Path(arguments.video[0]).stem if not inputs[0].is_url else Path(inputs[0].name).stem
         arguments.out = Path("predictions") / f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    elif out.is_file() or (not arguments.several and out.is_dir() and any(out.iterdir())):
+    elif out.exists() and not out.is_dir():
+        raise UsageError(f"--out: {out} is no folder; name a new one")
+    elif not arguments.several and out.is_dir() and (any(out.iterdir()) or out == Path()):
         raise UsageError(f"--out: {out} is there already and not empty; name a new folder")
     return inputs
 
@@ -206,14 +208,17 @@ class _Job:
             )
         return report, notes
 
-    def finished(self, folder: Path) -> dict[str, Any] | None:
+    def finished(self, folder: Path, item: Input) -> dict[str, Any] | None:
         """Read the report of a video that was done before, with all that is wanted now."""
         from experiments.predicting.folder import finished_report
 
         specs = [detector.spec for detector in self.detectors]
         models = {s.name: [s.facts.checkpoint_sha256, self.options.stride_of(s)] for s in specs}
         wanted = {"models": models, "backend": self.options.backend}
-        return finished_report(folder, wanted, annotated=self.annotated, explained=self.explained)
+        video = None if item.is_url else Path(item.source)
+        return finished_report(
+            folder, wanted, video, annotated=self.annotated, explained=self.explained
+        )
 
 
 def _predict_all(job: _Job, inputs: Sequence[Input], out: Path) -> int:
@@ -224,7 +229,7 @@ def _predict_all(job: _Job, inputs: Sequence[Input], out: Path) -> int:
     rows = []
     for number, item in enumerate(inputs, start=1):
         folder, place = out / item.name, f"{number} of {len(inputs)}, {item.name}"
-        content = job.finished(folder)
+        content = job.finished(folder, item)
         line = "done before"
         if content is None:
             try:

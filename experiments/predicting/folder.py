@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.atomic import write_text_atomically
+from datamodules.video.reader import file_sha256
 from experiments.errors import UsageError
 from experiments.predicting.outputs import ANNOTATED, REPORT
 from experiments.predicting.report_file import SCHEMA_VERSION
@@ -37,7 +38,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         Where to write.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = out.with_name(f".{out.name[:40]}.{os.getpid()}.partial")
     try:
         partial.mkdir()
         yield partial
@@ -50,13 +51,19 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def finished_report(
-    folder: Path, wanted: dict[str, Any], *, annotated: bool = False, explained: bool = False
+    folder: Path,
+    wanted: dict[str, Any],
+    video: Path | None = None,
+    *,
+    annotated: bool = False,
+    explained: bool = False,
 ) -> dict[str, Any] | None:
     """Read the report of a video that was scored before.
 
     Args:
         folder: Its output folder.
         wanted: What `scored_with` says of the models that score now.
+        video: The file that is to be scored; None where it is not here yet.
         annotated: Whether the annotated video is wanted.
         explained: Whether maps are wanted.
 
@@ -64,7 +71,7 @@ def finished_report(
         The report, or None if there is none yet, or something that is wanted is not beside it.
 
     Raises:
-        UsageError: If it was made by other models or settings.
+        UsageError: If it was made by other models or settings, or of another file.
     """
     path = folder / REPORT
     if not path.is_file():
@@ -77,6 +84,11 @@ def finished_report(
     if not same:
         raise UsageError(
             f"{path} was written by other models or settings; name a new folder with --out"
+        )
+    if video is not None and report["video"]["sha256"] != file_sha256(video):
+        raise UsageError(
+            f"{path} is of another video, or of another version of {video}; "
+            "name a new folder with --out"
         )
     # a report of an older version of the code does not speak of maps
     lacking = annotated and not (folder / ANNOTATED).is_file()

@@ -98,6 +98,35 @@ def test_other_models_are_not_mixed_into_a_folder(
     assert_one_line(capsys, "by other models or settings")
 
 
+def test_another_video_of_the_same_name_is_not_taken_for_done(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, video = tmp_path / "out", folder / "a.mp4"
+    call("--video", video, folder / "more" / "c.mp4", "--run", run, "--out", out)
+    give_faces(write_video(video, num_frames=14), {LEFT: range(14)})
+    assert call("--video", folder, "--run", run, "--out", out) == 2
+    assert "is of another video, or of another version of" in capsys.readouterr().err
+    assert report(out / "a.mp4")["video"]["num_frames"] == 12
+
+
+def test_long_names_are_no_matter(folder: Path, run: Path, tmp_path: Path) -> None:
+    name = "n" * 240 + ".mp4"
+    (folder / "b.mp4").unlink()
+    give_faces((folder / "a.mp4").rename(folder / name), {LEFT: range(12)})
+    out = tmp_path / "out"
+    assert call("--video", folder, "--run", run, "--out", out) == 0
+    assert report(out / name)["status"] == "ok"
+
+
+def test_a_folder_that_cannot_be_made_is_told_first(
+    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "/dev/null"):
+        assert call("--video", folder / "a.mp4", "--run", run, "--out", out) == 2
+
+
 def test_maps_that_were_not_made_before_are_made(
     folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
