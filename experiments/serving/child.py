@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -155,6 +156,7 @@ def run_child(pipe: Connection, order: Order) -> None:
         order: What to do.
     """
     _silence()
+    _close_others(pipe.fileno())
     channel = Channel(pipe)
     try:
         tempfile.tempdir = str(order.scratch)
@@ -195,6 +197,15 @@ def _silence() -> None:
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
     os.close(nowhere)
+
+
+def _close_others(ours: int) -> None:
+    """Close pipes and sockets but our own: those of the server of forks lead to its helpers."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the listing's own is closed already
+            mode = os.fstat(number).st_mode
+            if number != ours and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+                os.close(number)
 
 
 def _told(error: BaseException, video: Path) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """What a child process gives up before it opens a file of a stranger.
 
 Three layers, each on its own: limits of the kernel on memory, time, files and file sizes; a filter
-of system calls, after which there are no sockets, no programs, no processes and no signals to
-others; and, where the kernel has Landlock, a view of the file system that ends at what decoding
+of system calls, after which there are no sockets, no programs, no processes, and no signals to
+others, changes of their limits or of the rights of their files; and, where the kernel has Landlock, a view of the file system that ends at what decoding
 needs.
 """
 
@@ -33,7 +33,21 @@ _FORBIDDEN = (
     *("delete_module", "kexec_load", "reboot", "swapon", "swapoff", "acct", "quotactl"),
     *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "capset"),
     *("symlink", "symlinkat", "link", "linkat", "mknod", "mknodat"),
+    # what Landlock lets through: rights, owners, times and attributes of others' files
+    *("chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "utime", "utimes"),
+    *("futimesat", "setxattr", "lsetxattr", "setxattrat", "removexattr", "lremovexattr"),
+    # memory and queues that other processes of the same user could open too
+    *("shmget", "shmat", "shmctl", "semget", "semctl", "semop", "semtimedop", "msgget", "msgsnd"),
+    *("msgrcv", "msgctl", "mq_open", "mq_unlink", "kcmp", "process_madvise", "process_mrelease"),
+    *("migrate_pages", "move_pages", "ioprio_set", "personality"),
 )
+#: Calls whose first argument names a process: none but the caller's own, which is 0.
+_OF_ONESELF = (
+    *("prlimit64", "sched_setaffinity", "sched_setparam", "sched_setscheduler", "sched_setattr"),
+)
+#: Commands of fcntl(2) and ioctl(2) that send a signal to another process when a file is ready:
+#: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP. asm-generic/fcntl.h, sockios.h.
+_SIGNALLING = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}
 #: Flag of clone(2) that makes a thread and not a process; Linux, sched.h.
 _CLONE_THREAD = 0x00010000
 #: mallopt(3): number of arenas; each thread's own would reserve 64 MiB of addresses. malloc.h.
@@ -108,10 +122,13 @@ def _system_paths() -> list[Path]:
     root = Path(__file__).resolve().parents[2]
     system = ("/usr", "/lib", "/lib64", "/etc/fonts", "/etc/ld.so.cache", "/etc/localtime")
     own = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/dev/null")
+    # packages alone, not the project's folder: runs and the state folder often lie in it
+    packages = [init.parent for init in root.glob("*/__init__.py")]
     # resolved paths too: what a virtual environment and `weights/files` link to lies elsewhere
-    ours = (root, root / "weights" / "files", Path(sys.prefix), Path(sys.base_prefix))
+    ours = (*packages, root / "weights" / "files", Path(sys.prefix), Path(sys.base_prefix))
     named = (*map(Path, (*system, *own, "/dev/urandom")), *ours)
-    paths = [*named, *(Path(entry) for entry in sys.path if entry)]
+    entries = [Path(entry).resolve() for entry in sys.path if entry]
+    paths = [*named, *(entry for entry in entries if not root.is_relative_to(entry))]
     return [p.resolve() for p in paths if p.exists()]
 
 
@@ -130,6 +147,16 @@ def _call_filter() -> Any:
     # abort() signals the own process, by tgkill; others stay out of reach
     rules.add_rule(refuse, "tgkill", seccomp.Arg(0, seccomp.NE, os.getpid()))
     rules.add_rule(refuse, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, 0))
+    for name in _OF_ONESELF:
+        rules.add_rule(refuse, name, seccomp.Arg(0, seccomp.NE, 0))
+    rules.add_rule(refuse, "setpriority", seccomp.Arg(1, seccomp.NE, 0))
+    # futimens() passes no path, and a file that is open may be changed
+    rules.add_rule(refuse, "utimensat", seccomp.Arg(1, seccomp.NE, 0))
+    for name, commands in _SIGNALLING.items():
+        for command in commands:
+            # the kernel looks at the lower half of the register alone
+            half = seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, command)
+            rules.add_rule(refuse, name, half)
     # its flags lie in memory, where no filter looks; without it libc takes clone
     with suppress(ValueError, OSError):
         rules.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
+import platform
+import resource
 import socket
+import stat
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +22,13 @@ from lightning_modules.pooling import Pooling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from experiments.predicting.scorer import ClipScorer
     from experiments.serving.child import Tell
 
+_PROJECT = Path(__file__).parents[2]
 SPEC = ClipSpec(
     name="stand_in",
     method="StandIn",
@@ -145,6 +151,17 @@ def _reach_out(folder: Path, scorers: Sequence[ClipScorer], tell: Tell) -> None:
         ("read", lambda: open("/etc/passwd", "rb")),  # noqa: PTH123, SIM115
         ("write", lambda: open("/tmp/outside", "wb")),  # noqa: PTH123, SIM115
         ("above", lambda: os.listdir(folder.parent.parent)),  # noqa: PTH208
+        ("project", lambda: os.listdir(_PROJECT)),  # noqa: PTH208
+        ("setup", lambda: open(_PROJECT / "setup.cfg")),  # noqa: PTH123, SIM115
+        ("limits", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU)),
+        ("priority", lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)),
+        ("cores", lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0))),
+        ("own", lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())),
+        ("own64", lambda: _fcntl_of_64_bits(fcntl.F_SETOWN, os.getppid())),
+        ("rights", lambda: (folder.parent / "v.mp4").chmod(0o600)),
+        ("times", lambda: os.utime(folder.parent)),
+        ("memory", _share_memory),
+        ("pipes", _find_pipes),
     ):
         try:
             attempt()
@@ -152,6 +169,34 @@ def _reach_out(folder: Path, scorers: Sequence[ClipScorer], tell: Tell) -> None:
             continue
         got.append(name)
     write_small_report(folder, got)
+
+
+def _fcntl_of_64_bits(command: int, value: int) -> None:
+    """Set bits of the command that the kernel drops and that a filter may stumble over."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = 72 if platform.machine() == "x86_64" else 25  # asm/unistd.h
+    _raise_if(libc.syscall(ctypes.c_long(number), 0, ctypes.c_long(command | 1 << 32), value) < 0)
+
+
+def _share_memory() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    _raise_if(libc.shmget(0, 4096, 0o1600) < 0)
+
+
+def _raise_if(failed: bool) -> None:
+    if failed:
+        raise OSError(ctypes.get_errno(), "refused")
+
+
+def _find_pipes() -> None:
+    """Look for ways to other processes beside the one to the parent."""
+    modes = []
+    for number in range(3, 64):
+        with suppress(OSError):
+            modes.append(os.fstat(number).st_mode)
+    found = [m for m in modes if stat.S_ISFIFO(m) or stat.S_ISSOCK(m)]
+    if len(found) == 1:
+        raise PermissionError
 
 
 class _Liar:
