@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from experiments.predicting.scorer import ClipScorer
     from experiments.serving.settings import Settings
+
+#: Variables with our settings, read by then, and what others call their secrets. [ours]
+_SECRET = re.compile("^FORGERY_|KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -122,6 +126,7 @@ def _manages_keys(arguments: argparse.Namespace, settings: Settings) -> bool:
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     _check(arguments, settings)
+    _forget_secrets()
     _find_scratch(settings.state_dir)
     # after that: what they import looks for a place for its caches
     from experiments.serving import logs, task
@@ -147,6 +152,13 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     )
     run_server(engine)
     return 0
+
+
+def _forget_secrets() -> None:
+    """Take secrets out of the environment, which the processes that open videos inherit."""
+    for name in list(os.environ):
+        if _SECRET.search(name):
+            del os.environ[name]
 
 
 def _find_scratch(state_dir: Path) -> None:

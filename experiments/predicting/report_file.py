@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from callbacks.provenance import code_version
 from datamodules.atomic import write_text_atomically
 from experiments.predicting.limits import decision, limits, overall_decision
 from experiments.predicting.report import time_ranges
@@ -53,7 +52,7 @@ def report_content(report: VideoReport, maps: dict[str, Any] | None = None) -> d
         "maps": maps,
         "video": _rounded_all(asdict(report.video)),
         "models": [_model(model) for model in report.models],
-        "code": code_version(),
+        "code": report.models[0].spec.facts.code,
         "settings": report.settings,
         "persons": [_person(report, number) for number in report.persons],
         "dropped": [asdict(frames) for frames in report.dropped],

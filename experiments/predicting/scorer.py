@@ -6,9 +6,10 @@ processes: what decodes files that strangers sent need not load torch, nor hold 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from callbacks.provenance import code_version
 from datamodules.kept_frames import KeptFrames
 from lightning_modules.pooling import Pooling
 
@@ -33,6 +34,7 @@ class ModelFacts:
         engine: What runs it, one of `experiments.engines.ENGINES`.
         prepared_by: Face backend and version of the data it was trained on, None where unknown.
         notes: What a reader of its scores should know about how it was loaded.
+        code: Version of the code that loaded it; who scores far from it may not be able to ask.
     """
 
     source: str
@@ -43,6 +45,7 @@ class ModelFacts:
     engine: str = "torch"
     prepared_by: str | None = None
     notes: tuple[str, ...] = ()
+    code: str = field(default_factory=code_version)
 
 
 @dataclass(frozen=True)

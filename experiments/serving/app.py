@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from experiments.serving.errors import STATUS_OF
 from experiments.serving.front import add_page
 from experiments.serving.front import router as page_router
 from experiments.serving.gate import Gate
+from experiments.serving.logs import log
 from experiments.serving.routes import router
 from experiments.serving.schemas import PredictRequest
 from experiments.serving.uploads import RequestError
@@ -51,7 +53,9 @@ def create_app(engine: Engine) -> FastAPI:
         try:
             yield
         finally:
-            await asyncio.to_thread(engine.stop, engine.settings.drain_s)
+            # who drained has waited for the jobs already, or was told not to
+            patience_s = 0.0 if engine.draining else engine.settings.drain_s
+            await asyncio.to_thread(engine.stop, patience_s)
 
     # no pages of documentation: theirs come from other servers
     app = FastAPI(
@@ -106,6 +110,13 @@ def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(FetchError)
     async def refused_url(_: Request, error: FetchError) -> JSONResponse:
         return _problem(STATUS_OF.get(error.code, 422), error.code, str(error))
+
+    @app.exception_handler(sqlite3.Error)
+    @app.exception_handler(OSError)
+    async def full(_: Request, error: Exception) -> JSONResponse:
+        log("the disk takes nothing", error=type(error).__name__)
+        headers = {"Retry-After": "10"}
+        return _problem(503, "disk", "the server's disk is full or fails; try again", headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

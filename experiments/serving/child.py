@@ -201,7 +201,8 @@ def _silence() -> None:
 
 def _close_others(ours: int) -> None:
     """Close pipes and sockets but our own: those of the server of forks lead to its helpers."""
-    for number in map(int, os.listdir("/proc/self/fd")):
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        number = int(entry.name)
         with suppress(OSError):  # the listing's own is closed already
             mode = os.fstat(number).st_mode
             if number != ours and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):

@@ -27,8 +27,9 @@ def set_up() -> None:
     )
     # its access lines hold addresses and paths
     logging.getLogger("uvicorn.access").disabled = True
+    # a warning for each malformed request would let anybody fill the log
     for name in ("uvicorn", "uvicorn.error"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def log(event: str, **facts: Any) -> None:

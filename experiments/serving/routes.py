@@ -109,7 +109,7 @@ async def healthcheck(request: Request) -> Health:
     "/metrics",
     tags=["state"],
     response_class=Response,
-    responses=_PLAIN | _problems(401, 429),
+    responses=_PLAIN | _problems(401, 429, 503),
 )
 def metrics(request: Request, _: Reader) -> Response:
     """Give counts and times to Prometheus."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ from experiments.serving.engine import Engine
 _CONNECTIONS_S = 5
 #: Connections at once; who comes beyond them gets 503 at once. [ours]
 _MAX_CONNECTIONS = 512
+#: Connections that the kernel holds until they are taken, as uvicorn has it.
+_BACKLOG = 2048
 
 
 class DrainingServer(uvicorn.Server):
@@ -57,7 +60,7 @@ def run_server(engine: Engine) -> None:
         engine: What answers.
 
     Raises:
-        UsageError: A rate is none, or the model cannot be loaded.
+        UsageError: A rate is none, the address is taken, or the model cannot be loaded.
     """
     settings = engine.settings
     config = uvicorn.Config(
@@ -73,6 +76,7 @@ def run_server(engine: Engine) -> None:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=_CONNECTIONS_S,
     )
+    sockets = _listen(settings.host, settings.port)
     server = DrainingServer(config, engine)
     failures: list[Exception] = []
 
@@ -82,6 +86,33 @@ def run_server(engine: Engine) -> None:
 
     engine.on_failure = failed
     sys.stderr.write(f"http://{settings.host}:{settings.port} is up once the model is loaded\n")
-    server.run()
+    server.run(sockets)
     if failures:
         raise UsageError(str(failures[0]) or type(failures[0]).__name__) from failures[0]
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Open the sockets of all addresses of a host, before anything slow is done.
+
+    Raises:
+        UsageError: The host has none here, or the port is taken or not allowed.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            # of a name with several addresses all get the port that the first one was given
+            chosen = sockets[0].getsockname()[1] if sockets else address[1]
+            sockets.append(
+                socket.create_server(
+                    (address[0], chosen), family=family, backlog=_BACKLOG, dualstack_ipv6=False
+                )
+            )
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        raise UsageError(
+            f"--host, --port: {host}:{port} cannot be listened on ({error.strerror or error}); "
+            "name another"
+        ) from error
+    return sockets

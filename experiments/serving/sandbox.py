@@ -2,8 +2,8 @@
 
 Three layers, each on its own: limits of the kernel on memory, time, files and file sizes; a filter
 of system calls, after which there are no sockets, no programs, no processes, and no signals to
-others, changes of their limits or of the rights of their files; and, where the kernel has Landlock, a view of the file system that ends at what decoding
-needs.
+others, changes of their limits or of the rights of their files; and, where the kernel has Landlock,
+a view of the file system that ends at what decoding needs.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ import json
 import secrets
 import shutil
 import socket
+import sqlite3
 import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ from experiments.serving.child import Order, nothing
 from experiments.serving.confined import run_confined
 from experiments.serving.errors import JobError
 from experiments.serving.fetch import fetch_video
+from experiments.serving.logs import log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from experiments.predicting.scorer import ClipSpec
     from experiments.serving.batching import Batcher
     from experiments.serving.child import Task
     from experiments.serving.jobs import Job, JobStore, State
@@ -163,7 +166,10 @@ class Workers:
 
     def _work(self) -> None:
         while not self._draining.is_set():
-            job = self._store.claim(self._replica, time.time())
+            job = None
+            # a full disk or a locked database passes; the worker must not
+            with suppress(sqlite3.Error):
+                job = self._store.claim(self._replica, time.time())
             if job is None:
                 with self._awake:
                     self._awake.wait(_LOOK_S)
@@ -194,17 +200,31 @@ class Workers:
         except Exception as failure:  # one job's end must not be the worker's
             error = JobError("internal", f"the server failed with {type(failure).__name__}")
         if running.give_back and error is not None:
-            self._store.give_back(job.id)
+            self._note(lambda: self._store.give_back(job.id))
             return
         if error is None:
             (folder / INPUT).unlink(missing_ok=True)
-            self._store.finish(job.id, "done", time.time(), files)
+            self._note(lambda: self._store.finish(job.id, "done", time.time(), files))
         else:
             shutil.rmtree(folder, ignore_errors=True)
             state: State = "cancelled" if error.code == "cancelled" else "failed"
             said = (error.code, str(error))
-            self._store.finish(job.id, state, time.time(), error=said)
+            self._note(lambda: self._store.finish(job.id, state, time.time(), error=said))
         self._metrics.job_ended("done" if error is None else error.code, time.monotonic() - start)
+
+    def _note(self, write: Callable[[], None]) -> None:
+        """Write how a job ended, however long the disk is full; when the server goes, once more."""
+        while True:
+            last = self._draining.is_set()
+            try:
+                write()
+            except sqlite3.Error as error:
+                log("jobs cannot be written", error=type(error).__name__)
+                if last:
+                    return  # it is taken over, for want of a pulse
+                self._draining.wait(_PULSE_S)
+            else:
+                return
 
     def _score(self, running: _Running, folder: Path) -> list[str]:
         job = running.job
@@ -223,7 +243,7 @@ class Workers:
             video=video,
             folder=results,
             scratch=scratch,
-            specs=tuple(network.spec for network in self._networks),
+            specs=tuple(_without_path(network.spec) for network in self._networks),
             explains=tuple(network.explains for network in self._networks),
             options=job.options,
             video_limits=self._settings.video_limits,
@@ -278,6 +298,11 @@ class Workers:
                 return True
         job = self._store.get(folder.name)
         return job is not None and job.state in ("queued", "running", "done")
+
+
+def _without_path(spec: ClipSpec) -> ClipSpec:
+    """Leave the name of a model's source: where it lies here is nothing for those who ask."""
+    return replace(spec, facts=replace(spec.facts, source=Path(spec.facts.source).name))
 
 
 #: Marks the folder of an upload that has no job yet.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,8 +13,12 @@ import httpx2
 import pytest
 
 from experiments import serve
+from experiments.errors import UsageError
+from experiments.serving.engine import Engine
 from experiments.serving.jobs import JobStore
+from experiments.serving.running import run_server
 from experiments.serving.settings import Settings
+from tests.support.serving import quick
 from tests.support.stand_in_server import running, wait_for
 from tests.support.videos import write_video
 
@@ -133,3 +139,18 @@ def test_replicas_share_one_folder(tmp_path: Path) -> None:
         first.kill()  # one ends without a word, the other goes on
         jobs = [httpx2.post(f"{two}/jobs", files={"file": video}).headers["location"]]
         wait_for(lambda: httpx2.get(two + jobs[0]).json()["state"] == "done")
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(port=taken.getsockname()[1], state_dir=tmp_path)
+        with pytest.raises(UsageError, match="cannot be listened on"):
+            run_server(Engine(settings, lambda: [], quick))
+
+
+def test_processes_that_open_videos_inherit_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("FORGERY_RATE_STORAGE", "WANDB_API_KEY", "redis_password", "PATH")
+    environment = dict.fromkeys(names, "value")
+    monkeypatch.setattr(os, "environ", environment)
+    serve._forget_secrets()
+    assert set(environment) == {"PATH"}

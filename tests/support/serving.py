@@ -39,7 +39,7 @@ SPEC = ClipSpec(
     video_rule=Pooling(),
     spread=None,
     batch=8,
-    facts=ModelFacts("runs/stand_in", "best.ckpt", "0" * 64),
+    facts=ModelFacts("/srv/runs/stand_in", "best.ckpt", "0" * 64),
 )
 
 
@@ -88,6 +88,14 @@ def quick(
     found = scorers[0].score_clips(clips(2, options.get("level", 128)))
     time.sleep(options.get("wait_s", 0.0))
     write_small_report(folder, found.clip.tolist())
+
+
+def tell_facts(
+    video: Path, folder: Path, scorers: Sequence[ClipScorer], options: dict[str, Any], tell: Tell
+) -> None:
+    """Report where the first network comes from, as a child knows it."""
+    facts = scorers[0].spec.facts
+    write_small_report(folder, {"source": facts.source, "code": facts.code})
 
 
 def write_small_report(folder: Path, scores: Any) -> None:

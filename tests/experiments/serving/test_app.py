@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from callbacks.provenance import code_version
 from experiments.serving import logs
+from experiments.serving.jobs import JobStore
 from experiments.serving.keys import KeyFile
-from tests.support.serving import StandIn, misbehave
+from tests.support.serving import StandIn, misbehave, tell_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -355,3 +359,63 @@ def test_a_state_folder_with_folders_of_nobody_is_tidied(serve: Serve, tmp_path:
     with serve():
         assert not left.exists()
         assert young.exists()
+
+
+@pytest.mark.parametrize("when", ["waiting", "running"])
+def test_a_full_disk_passes(
+    when: str, serve: Serve, video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = threading.Event()
+    opened = JobStore._open
+
+    def broken(self: JobStore) -> Any:
+        if full.is_set():
+            raise sqlite3.OperationalError("database or disk is full")
+        return opened(self)
+
+    monkeypatch.setattr(JobStore, "_open", broken)
+    with serve(options={"wait_s": 1.0}) as client:
+        job = None
+        if when == "running":
+            job = send(client, "/jobs", video).headers["location"]
+            until(client, job, "running")
+        full.set()
+        time.sleep(1.5)
+        refused = send(client, "/jobs", video)
+        assert refused.status_code == 503
+        assert code(refused) == "disk"
+        assert refused.headers["retry-after"]
+        full.clear()
+        if job:
+            until(client, job, "done")
+        # the worker goes on
+        assert send(client, "/predict", video).status_code == 200
+
+
+def test_an_upload_that_fills_the_disk(
+    serve: Serve, video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/secret/path")
+
+    with serve() as client:
+        monkeypatch.setattr("experiments.serving.uploads._Form._data", full)
+        refused = send(client, "/jobs", video)
+        assert refused.status_code == 503
+        assert code(refused) == "disk"
+        assert "secret" not in refused.text
+        assert not folders(client)
+
+
+def test_who_drained_does_not_wait_again(serve: Serve, video: bytes) -> None:
+    with serve(options={"wait_s": 15.0}, drain_s=15.0) as client:
+        until(client, send(client, "/jobs", video).headers["location"], "running")
+        client.app.state.engine.drain()  # type: ignore[attr-defined]
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
+
+
+def test_a_report_names_no_place_of_the_server(serve: Serve, video: bytes) -> None:
+    with serve(task=tell_facts) as client:
+        facts = send(client, "/predict", video).json()["scores"]
+    assert facts == {"source": "stand_in", "code": code_version()}
