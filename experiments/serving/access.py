@@ -68,13 +68,15 @@ def owner(
         The identity of the key; empty without keys.
 
     Raises:
-        RequestError: A key is needed and was not given, or is none.
+        RequestError: A key is needed and was not given, or is none, or that came too often.
     """
     engine = engine_of(request)
+    rates: Rates = request.app.state.rates
     if not engine.settings.with_keys:
         return ""
     key = None if given is None else engine.keys.find(given.credentials)
     if key is None:
+        rates.take(rates.reads, f"stranger {_address(request)}")
         headers = {"WWW-Authenticate": "Bearer"}
         raise RequestError(401, "key", "send a key: 'Authorization: Bearer <key>'", headers)
     request.state.key = key.identity
@@ -97,7 +99,8 @@ def maker(request: Request, who: Owner) -> str:
     Raises:
         RequestError: The server takes none now.
     """
-    engine, rates = engine_of(request), request.app.state.rates
+    engine = engine_of(request)
+    rates: Rates = request.app.state.rates
     if not engine.healthy:
         said = "is shutting down" if engine.loaded else "is still loading its model"
         raise RequestError(503, "not_ready", f"the server {said}", {"Retry-After": "10"})

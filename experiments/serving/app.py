@@ -23,7 +23,7 @@ from experiments.serving.gate import Gate
 from experiments.serving.logs import log
 from experiments.serving.routes import router
 from experiments.serving.schemas import PredictRequest
-from experiments.serving.uploads import RequestError
+from experiments.serving.uploads import Places, RequestError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -48,7 +48,7 @@ def create_app(engine: Engine) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.uploads = asyncio.Semaphore(engine.settings.uploads)
+        app.state.uploads = Places(engine.settings.uploads)
         engine.start()
         try:
             yield

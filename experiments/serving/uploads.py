@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -43,6 +45,42 @@ class RequestError(Exception):
         self.status = status
         self.code = code
         self.headers = headers or {}
+
+
+class Places:
+    """Places for uploads, of which one key gets at most half: whoever trickles holds up himself.
+
+    Args:
+        count: Uploads at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._most = max(1, count // 2)
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, who: str) -> Iterator[None]:
+        """Hold a place.
+
+        Args:
+            who: Identity of the key, empty without keys.
+
+        Raises:
+            RequestError: None is free.
+        """
+        if not self._free or (who and self._held[who] >= self._most):
+            raise RequestError(
+                429, "uploads", "too many uploads at once; try again", {"Retry-After": "5"}
+            )
+        self._free -= 1
+        self._held[who] += 1
+        try:
+            yield
+        finally:
+            self._free += 1
+            self._held[who] -= 1
+            self._held += Counter()  # forgets those who hold none
 
 
 @dataclass(frozen=True)

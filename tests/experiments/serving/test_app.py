@@ -9,6 +9,7 @@ import re
 import sqlite3
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from callbacks.provenance import code_version
 from experiments.serving import logs
 from experiments.serving.jobs import JobStore
 from experiments.serving.keys import KeyFile
+from experiments.serving.uploads import Places, RequestError
 from tests.support.serving import StandIn, misbehave, tell_facts
 
 if TYPE_CHECKING:
@@ -231,6 +233,8 @@ def test_rates(serve: Serve, video: bytes) -> None:
         gets = [client.get("/metrics").status_code for _ in range(6)]
         assert gets == [200] * 5 + [429]
         assert client.get("/livez").json() == {"alive": True}
+        assert client.head("/livez").status_code == 200
+        assert client.head("/healthcheck").status_code == 200
 
 
 def test_keys(serve: Serve, video: bytes, tmp_path: Path) -> None:
@@ -419,3 +423,30 @@ def test_a_report_names_no_place_of_the_server(serve: Serve, video: bytes) -> No
     with serve(task=tell_facts) as client:
         facts = send(client, "/predict", video).json()["scores"]
     assert facts == {"source": "stand_in", "code": code_version()}
+
+
+def test_guessing_keys_is_slowed_down(serve: Serve, tmp_path: Path) -> None:
+    key = KeyFile(tmp_path / "state" / "keys.json").add("me")
+    with serve(keys=True, read_rate="5/minute") as client:
+        headers = {"authorization": "Bearer ffs_guess"}
+        statuses = [client.get("/metrics", headers=headers).status_code for _ in range(7)]
+        assert statuses == [401] * 5 + [429] * 2
+        headers = {"authorization": f"Bearer {key}"}
+        assert client.get("/metrics", headers=headers).status_code == 200
+
+
+def test_no_key_holds_all_places_of_uploads() -> None:
+    places = Places(4)
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(places.hold("me"))
+        with pytest.raises(RequestError), places.hold("me"):
+            pass
+        for _ in range(2):
+            held.enter_context(places.hold("they"))
+        with pytest.raises(RequestError), places.hold("others"):
+            pass
+    # without keys nobody is told from another
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(places.hold(""))
