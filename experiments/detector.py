@@ -284,6 +284,8 @@ def _with_engine(detector: Detector, name: str) -> Detector:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("meta"):
+        raise UsageError(f"device '{name}' computes nothing; type --device auto")
     try:
         # Placing a tensor is the only test that also knows the number of devices.
         return torch.empty(0, device=name).device

@@ -52,6 +52,10 @@ def load_detectors(
         raise UsageError("name what scores: --run runs/<run>, --weights METHOD:FILE, or --exp NAME")
     files = [split_weights(text) for text in weights]
     chosen = [*runs, *(newest_run(name, runs_folder) for name in experiments)]
+    places = [run.resolve() for run in chosen]
+    twice = next((run for run in chosen if places.count(run.resolve()) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice} is named twice, and would count twice in the average")
     made = [load_detector(run, device, engine) for run in chosen]
     made += [load_weight_file(method, file, device, engine) for method, file in files]
     return _named_apart(made)

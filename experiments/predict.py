@@ -224,6 +224,7 @@ class _Job:
 def _predict_all(job: _Job, inputs: Sequence[Input], out: Path) -> int:
     from datamodules.errors import DataError
     from experiments.predicting.folder import failed_row, summary_row, write_summary
+    from experiments.predicting.inputs import readable
     from experiments.predicting.report_file import report_content
 
     rows = []
@@ -238,9 +239,9 @@ def _predict_all(job: _Job, inputs: Sequence[Input], out: Path) -> int:
                 content, line = report_content(report), "; ".join(notes)
             except DataError as error:
                 line = " ".join(str(error).split())
-        row = failed_row(item.source, line)
+        row = failed_row(readable(item.source), line)
         if content is not None:
-            row = summary_row(item.source, item.name, content)
+            row = summary_row(readable(item.source), item.name, content)
             score = row["video_score"]
             found = "no score" if score is None else f"{score:.4f} ({row['call']})"
             line = f"{found}  {line}".rstrip()
@@ -256,11 +257,15 @@ def _predict_all(job: _Job, inputs: Sequence[Input], out: Path) -> int:
 @contextmanager
 def _local(item: Input) -> Iterator[Path]:
     """Give the file of a video; one behind a URL is there while the block runs."""
+    from datamodules.errors import DataError
+    from experiments.predicting.fetching import fetched
+    from experiments.predicting.inputs import readable
+
     if not item.is_url:
+        if readable(item.source) != item.source:  # decoders, tables and reports take text alone
+            raise DataError(f"{readable(item.source)}: the file's name is no UTF-8; rename it")
         yield Path(item.source)
         return
-    from experiments.predicting.fetching import fetched
-
     with fetched(item) as path:
         yield path
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from datamodules.datasets.records import VIDEO_SUFFIXES
 from experiments.errors import UsageError
+from experiments.predicting.outputs import ANNOTATED, REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ def list_inputs(sources: Sequence[str], allow_url: bool) -> list[Input]:
         elif Path(source).is_dir():
             found += _of_folder(Path(source))
         elif Path(source).is_file():
-            found.append(Input(source, Path(source).name))
+            found.append(Input(source, readable(Path(source).name)))
         else:
             raise UsageError(f"--video: {source} does not exist")
     return _apart(found)
@@ -71,13 +72,28 @@ def _of_folder(folder: Path) -> list[Input]:
         for path in folder.rglob("*")
         if path.suffix.lower() in VIDEO_SUFFIXES
         and path.is_file()
+        and not _is_result(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not files:
         raise UsageError(
             f"--video: {folder} holds no video ({' '.join(VIDEO_SUFFIXES)}); name files instead"
         )
-    return [Input(str(path), path.relative_to(folder).as_posix()) for path in files]
+    return [Input(str(path), readable(path.relative_to(folder).as_posix())) for path in files]
+
+
+def readable(name: str) -> str:
+    """Write a file name so that it can be shown: bytes that are no UTF-8 become escapes.
+
+    Args:
+        name: As the file system gave it.
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_result(path: Path) -> bool:
+    """Tell videos that a prediction wrote from those that somebody else made."""
+    return path.name == ANNOTATED and (path.parent / REPORT).is_file()
 
 
 def _url_name(url: str) -> str:

@@ -18,6 +18,7 @@ from experiments.detector import load_weight_file
 from experiments.errors import UsageError
 from experiments.explaining.limits import MAP_LIMITS
 from experiments.model_choice import newest_run
+from experiments.predicting.inputs import list_inputs
 from experiments.predicting.report_file import report_schema
 from tests.experiments.test_predict import CASE, LEFT, assert_one_line, give_faces
 from tests.support.cases import METHOD_CASES
@@ -212,3 +213,45 @@ def test_load_detector_is_at_hand(run: Path) -> None:
     from experiments.predict import load_detector
 
     assert load_detector(run, "cpu").spec.name == "ftcn"
+
+
+def test_own_results_in_a_folder_are_no_videos(folder: Path, run: Path, tmp_path: Path) -> None:
+    made = folder / "predictions" / "a"
+    made.mkdir(parents=True)
+    (made / "report.json").touch()
+    (made / "annotated.mp4").write_text("made by a prediction")
+    (folder / "more" / "annotated.mp4").write_text("of somebody else")
+    found = [Path(item.source).name for item in list_inputs([str(folder)], allow_url=False)]
+    assert found == ["a.mp4", "b.mp4", "annotated.mp4", "c.mp4"]
+
+
+def test_a_name_that_is_no_text_fails_alone(
+    folder: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.mp4").rename(folder / "a\udcff.mp4")
+    out = tmp_path / "out"
+    assert call("--video", folder, "--run", run, "--out", out) == 1
+    rows = summary(out)
+    assert [row["status"] for row in rows.values()] == ["failed", "failed", "ok"]
+    assert "name is no UTF-8" in rows[str(folder / "a\\xff.mp4")]["reason"]
+    capsys.readouterr()
+    assert call("--video", folder / "a\udcff.mp4", "--run", run, "--out", tmp_path / "one") == 2
+    assert_one_line(capsys, "name is no UTF-8; rename it")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(("--device", "meta"), "computes nothing"), (("--run", "{run}", "{run}/."), "named twice")],
+)
+def test_models_that_cannot_count_are_refused(
+    folder: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    asked = [word.format(run=run) for word in words]
+    given = ["--video", str(folder / "a.mp4"), "--run", str(run), "--out", str(tmp_path / "out")]
+    assert predict.main([*given, *asked]) == 2
+    assert_one_line(capsys, message)
