@@ -67,6 +67,7 @@ def receive_array(pipe: Connection, shape: Sequence[int], dtype: DTypeLike) -> N
     """
     array = np.empty(tuple(shape), dtype)
     try:
+        # not straight into the array: only here does a limit hold before anything is taken
         data = pipe.recv_bytes(max(1, array.nbytes))
     except EOFError:
         raise
@@ -74,7 +75,8 @@ def receive_array(pipe: Connection, shape: Sequence[int], dtype: DTypeLike) -> N
         raise WireError("the array is too large") from error
     if len(data) != array.nbytes:
         raise WireError("the array has the wrong size")
-    return np.frombuffer(data, dtype).reshape(array.shape)
+    array[...] = np.frombuffer(data, dtype).reshape(array.shape)
+    return array  # which may be written to, as torch wants it
 
 
 def whole_number(message: dict[str, Any], name: str, low: int, high: int) -> int:

@@ -6,12 +6,14 @@ import json
 import threading
 import time
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from experiments.serving import wire
 from experiments.serving.batching import Batcher
 from experiments.serving.child import Order
 from experiments.serving.confined import run_confined
@@ -178,3 +180,13 @@ def test_limits_are_held_before_decoding(limits: VideoLimits, said: str, video: 
     check_video(video, VideoLimits())
     with pytest.raises(Exception, match=said):
         check_video(video, limits)
+
+
+def test_arrays_that_came_may_be_written_to() -> None:
+    ours, theirs = Pipe()
+    with ours, theirs:
+        wire.send(ours, {"kind": "score"}, np.arange(6, dtype=np.uint8))
+        assert wire.receive(theirs) == {"kind": "score"}
+        array = wire.receive_array(theirs, (2, 3), np.uint8)
+    assert array.flags.writeable
+    assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
