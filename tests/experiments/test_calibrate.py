@@ -92,12 +92,13 @@ def test_predict_makes_calls_with_it(
     video = write_video(tmp_path / "talk.mp4", num_frames=8)
     give_faces(video, {LEFT: range(8)})
     report = score(video, trained, tmp_path / "out")
-    made = report["decision"]
-    assert made["call"] == ("fake" if made["calibrated_score"] >= made["threshold"] else "real")
-    assert made["fitted_on"]["num_real"] == 3
+    made, point = report["decision"], report["decision"]["operating_point"]
+    reached = report["calibrated_probability"] >= point["threshold"]
+    assert made["call"] == ("fake" if reached else "real")
+    assert point["fitted_on"]["num_real"] == 3
     assert any("fitted on the val set of run ftcn" in text for text in report["limits"])
     assert not any("no decision is given" in text for text in report["limits"])
-    assert f"call:   {made['call']} (calibrated" in capsys.readouterr().out
+    assert f"call: {made['call']} (calibrated" in capsys.readouterr().out
 
 
 def test_what_was_fitted_for_another_checkpoint_is_not_used(trained: Path, tmp_path: Path) -> None:
