@@ -20,12 +20,16 @@ from experiments.predicting.outputs import write_outputs
 from experiments.predicting.scorer import ClipScores
 from experiments.predicting.video import ScoringOptions, score_video
 from tests.experiments.test_predict import LEFT, RIGHT, give_faces
+from tests.support.cartoon import blank, draw_face
 from tests.support.programs import ROOT
 from tests.support.scorers import BrightnessScorer, clip_spec
 from tests.support.videos import write_video
 from weights import catalog
 
 GIVEN = ScoringOptions(backend="given", stride=1)
+
+Frames = list[NDArray[np.uint8]]
+"""RGB, each of shape (H, W, 3)."""
 
 
 @pytest.fixture
@@ -146,46 +150,57 @@ def test_videos_are_handled_without_torch(video: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def side_by_side(left: Path, right: Path, path: Path, num_frames: int = 24) -> Path:
-    """Make one video of two."""
-    pictures = []
-    for source in (left, right):
-        with av.open(str(source)) as container:
-            frames = [
-                f.to_ndarray(format="rgb24", width=320, height=320)
-                for _, f in zip(range(num_frames), container.decode(video=0), strict=False)
-            ]
-        pictures.append(frames)
+def side_by_side(lefts: Frames, rights: Frames, path: Path) -> Path:
+    """Make one video of the frames of two, each of 320 x 320 pixels."""
     with av.open(str(path), "w") as made:
         stream: Any = made.add_stream("libx264", rate=25, options={"crf": "12"})
         stream.width, stream.height, stream.pix_fmt = 640, 320, "yuv420p"
-        for pair in zip(*pictures, strict=True):
+        for pair in zip(lefts, rights, strict=True):
             frame = av.VideoFrame.from_ndarray(np.concatenate(pair, axis=1), format="rgb24")
             made.mux(stream.encode(frame))
         made.mux(stream.encode())
     return path
 
 
-def test_two_people_have_tracks_scores_and_boxes_of_their_own(
-    shared_videos: Path, tmp_path: Path
-) -> None:
+def filmed(video: Path, num_frames: int = 24) -> Frames:
+    with av.open(str(video)) as container:
+        return [
+            frame.to_ndarray(format="rgb24", width=320, height=320)
+            for _, frame in zip(range(num_frames), container.decode(video=0), strict=False)
+        ]
+
+
+def drawn_head(x: int, light: int, num_frames: int = 24) -> Frames:
+    empty = blank(320, 320) // 2 + np.uint8(light)
+    return [draw_face(empty, (x + number / 2, 150), 60) for number in range(num_frames)]
+
+
+@pytest.fixture(params=["drawn", "filmed"])
+def two_people(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if not all((catalog.FILES / entry.name).is_file() for entry in catalog.CATALOG):
         pytest.skip("the face detector is not installed (python -m weights.catalog)")
-    real = shared_videos / "real"
-    left, right = real / "damie_singer_595.mp4", real / "michael_rosen_032.mp4"
-    video = side_by_side(left, right, tmp_path / "two.mp4")
+    if request.param == "drawn":
+        return side_by_side(drawn_head(150, 20), drawn_head(170, 90), tmp_path / "two.mp4")
+    real = request.getfixturevalue("shared_videos") / "real"
+    names = ("damie_singer_595.mp4", "michael_rosen_032.mp4")
+    return side_by_side(*(filmed(real / name) for name in names), tmp_path / "two.mp4")
+
+
+def test_two_people_have_tracks_scores_and_boxes_of_their_own(
+    two_people: Path, tmp_path: Path
+) -> None:
     scorer = BrightnessScorer(clip_spec(num_frames=8, image_size=64))
-    report = score_video(video, [scorer])
+    report = score_video(two_people, [scorer])
     assert [face.person for face in report.faces] == [1, 2]
     assert report.track_score(0) != pytest.approx(report.track_score(1), abs=1e-3)
     for person, face in enumerate(report.faces):
         assert len(face.frame_index) == 24
         middles = (face.box[:, 0] + face.box[:, 2]) / 2
         assert ((middles >= 320 * person) & (middles < 320 * (person + 1))).all()
-    write_outputs(tmp_path, video, report)
+    write_outputs(tmp_path, two_people, report)
     with av.open(str(tmp_path / "annotated.mp4")) as container:
         frames = [f.to_ndarray(format="rgb24")[:320, :640] for f in container.decode(video=0)]
-    with av.open(str(video)) as container:
+    with av.open(str(two_people)) as container:
         plain = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     for number in (0, 12, 23):
         drawn = np.abs(frames[number].astype(int) - plain[number]).max(axis=2) > 60
