@@ -192,9 +192,16 @@ class Detector:
         """Map what in aligned clips (B, T, H, W, 3) speaks for fake: (B, T, h, w), at least 0."""
         return self._explainer.explain(clips)
 
+    def prepare_maps(self) -> None:
+        """Raise a `UsageError` if there is nothing that maps could be made of."""
+        assert self._explainer
+
     @cached_property
     def _explainer(self) -> Explainer:
-        return Explainer(self.model)
+        try:
+            return Explainer(self.model)
+        except ValueError as error:
+            raise UsageError(f"{self.name} cannot be explained: {error}") from error
 
 
 def load_detector(run_dir: Path | str, device: str = "auto", engine: str = "torch") -> Detector:

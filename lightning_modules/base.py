@@ -131,6 +131,11 @@ class ForgeryModule(LightningModule):
         """
         raise WeightsError(f"{type(self).__name__} has no backbone to freeze; drop --freeze")
 
+    @property
+    def evidence_steps(self) -> int:
+        """How many gradients a map is averaged of; less for networks that take long. [ours]"""
+        return 4
+
     def evidence_layers(self) -> list[nn.Module]:
         """Return the layers whose maps explain a score; none of them runs before another one.
 

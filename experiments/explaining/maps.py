@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 _COARSE = 4
 
 
-#: Points on the way at which gradients are taken. [ours]
-_STEPS = 4
-
-
 class _AllSeenError(Exception):
     """Ends a pass through a network of which no more is needed."""
 
@@ -87,11 +83,12 @@ class Explainer:
         given = self._normalised(clip)
         ends = [self._maps_of(self._normalised(plain)), self._maps_of(given)]
         total = torch.zeros(1)
-        for step in range(_STEPS):
-            share = (step + 0.5) / _STEPS
+        steps = self.model.evidence_steps
+        for step in range(steps):
+            share = (step + 0.5) / steps
             between = [torch.lerp(a, b, share) for a, b in zip(*ends, strict=True)]
             for start, end, gradient in zip(*ends, self._gradients(given, between), strict=True):
-                product = gradient * (end - start) / _STEPS
+                product = gradient * (end - start) / steps
                 total = total + as_frames(product, 1, clip.shape[1]).float().cpu()
         return np.asarray(total if signed else total.clamp(min=0), np.float32)
 

@@ -72,7 +72,7 @@ def test_what_maps_mark_makes_the_score(
     assert curves.deletion < curves.random_deletion - 1
     assert curves.insertion > curves.random_insertion + 0.5
     assert curves.better > 0.7
-    turned = follow_score(model, clips, maps.max() - maps)
+    turned = follow_score(model, clips[:1], maps.max() - maps[:1])
     assert turned.deletion > curves.deletion + 1
 
 
