@@ -190,14 +190,11 @@ class Detector:
 
     def explain_clips(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map what in aligned clips (B, T, H, W, 3) speaks for fake: (B, T, h, w), at least 0."""
-        return self._explainer.explain(clips)
-
-    def prepare_maps(self) -> None:
-        """Raise a `UsageError` if there is nothing that maps could be made of."""
-        assert self._explainer
+        return self.explainer.explain(clips)
 
     @cached_property
-    def _explainer(self) -> Explainer:
+    def explainer(self) -> Explainer:
+        """What makes its maps; making it raises a `UsageError` where there are none."""
         try:
             return Explainer(self.model)
         except ValueError as error:

@@ -133,7 +133,7 @@ class ForgeryModule(LightningModule):
 
     @property
     def evidence_steps(self) -> int:
-        """How many gradients a map is averaged of; less for networks that take long. [ours]"""
+        """Number of gradients that a map averages; less for networks that take long [ours]."""
         return 4
 
     def evidence_layers(self) -> list[nn.Module]:

@@ -94,7 +94,7 @@ class StAVB(ForgeryModule):
 
     @property
     def evidence_steps(self) -> int:
-        """Two: the whole tower runs for each; maps rank places as those of 16 do (0.998). [ours]"""
+        """Two: the whole tower runs for each, and places rank as with 16 (0.998, demo) [ours]."""
         return 2
 
     def evidence_layers(self) -> list[nn.Module]:

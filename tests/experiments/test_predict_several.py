@@ -155,6 +155,17 @@ def test_maps_that_were_not_made_before_are_made(
         assert "done before" in capsys.readouterr().out
 
 
+def test_a_model_without_maps_is_told_before_scoring(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = next(case for case in METHOD_CASES if case.name == "clip_linear")
+    run = write_run(tmp_path / "coarse", case)  # 2 x 2 patches in a face
+    out = tmp_path / "out"
+    assert call("--video", folder / "a.mp4", "--run", run, "--out", out, "--explain") == 2
+    assert_one_line(capsys, "coarse cannot be explained: FrameAverage has no map")
+    assert not out.exists()
+
+
 def test_several_models_share_a_report(folder: Path, run: Path, tmp_path: Path) -> None:
     case = next(case for case in METHOD_CASES if case.name == "xception")
     other = write_run(tmp_path / "xception", case)
