@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from datamodules.errors import DataError
 from datamodules.kept_frames import KeptFrames
 from datamodules.preprocess.alignments import ALIGNMENTS, Alignment, check_alignment
 from datamodules.store.prepared import read_prepared_info
+from datamodules.video.reader import file_sha256
 from experiments.engines import TorchEngine, choose_engine
 from experiments.errors import UsageError, parser_reason
 from experiments.evaluation.operating_point import FILE_NAME, read_operating_point
@@ -224,7 +224,7 @@ def load_detector(run_dir: Path | str, device: str = "auto", engine: str = "torc
     checkpoint, notes = _find_checkpoint(run)
     model = _build(config, run)
     _load_weights(model, checkpoint)
-    sha256 = _sha256(checkpoint)
+    sha256 = file_sha256(checkpoint)
     point, stale = _operating_point(checkpoint, sha256, model.video_pooling.key)
     made = Detector(
         model=model.eval().requires_grad_(False).to(chosen),
@@ -271,7 +271,7 @@ def load_weight_file(
         name=f"{experiment}:{path.name}",
         run=path.parent,
         checkpoint=path,
-        checkpoint_sha256=_sha256(path),
+        checkpoint_sha256=file_sha256(path),
         # Where it was trained is not known, nor how those data were prepared.
         data={"class_path": "", "init_args": config["data"].get("init_args") or {}},
         device=chosen,
@@ -392,11 +392,3 @@ def _load_weights(model: ForgeryModule, path: Path) -> None:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     model.load_state_dict(checkpoint["state_dict"], strict=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
