@@ -170,7 +170,8 @@ def test_several_models_share_a_report(folder: Path, run: Path, tmp_path: Path) 
     case = next(case for case in METHOD_CASES if case.name == "xception")
     other = write_run(tmp_path / "xception", case)
     out = tmp_path / "out"
-    assert call("--video", folder / "a.mp4", "--run", run, other, run, "--out", out) == 0
+    copy = shutil.copytree(run, tmp_path / "copy" / run.name)
+    assert call("--video", folder / "a.mp4", "--run", run, other, copy, "--out", out) == 0
     content = report(out)
     assert content["average_of"] == ["ftcn", "xception", "ftcn-2"]
     scores = [model["video_score"] for model in content["models"]]
