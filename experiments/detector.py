@@ -192,6 +192,15 @@ class Detector:
         """Map what in aligned clips (B, T, H, W, 3) speaks for fake: (B, T, h, w), at least 0."""
         return self.explainer.explain(clips)
 
+    @property
+    def no_maps(self) -> str:
+        """Why it can explain nothing, in one line; empty where it can."""
+        try:
+            self.explainer  # noqa: B018  # making it is what fails
+        except UsageError as error:
+            return str(error)
+        return ""
+
     @cached_property
     def explainer(self) -> Explainer:
         """What makes its maps; making it raises a `UsageError` where there are none."""

@@ -29,15 +29,20 @@ _OTHER_ENGINE = (
 )
 
 
-def map_limits(specs: Sequence[ClipSpec]) -> list[str]:
+_NO_MAPS = "Nothing is mapped of {name}: there is nothing in its network that maps could show."
+
+
+def map_limits(specs: Sequence[ClipSpec], without: Sequence[ClipSpec] = ()) -> list[str]:
     """Say in plain words what the maps of a report cannot tell.
 
     Args:
         specs: Of the models that made them.
+        without: Of the models that scored and have none.
 
     Returns:
         Sentences for the reader, the most important first.
     """
     others = [spec for spec in specs if spec.facts.engine != "torch"]
     told = [_OTHER_ENGINE.format(name=s.name, engine=s.facts.engine) for s in others]
+    told += [_NO_MAPS.format(name=spec.name) for spec in without]
     return [*MAP_LIMITS, *told]

@@ -79,7 +79,11 @@ def _explained(
     from experiments.explaining.drawing import FrameMaps, write_moments
     from experiments.explaining.limits import map_limits
 
-    limits = map_limits([m.spec for m in report.models if m.spec.name in moments])
+    specs = [model.spec for model in report.models]
+    limits = map_limits(
+        [spec for spec in specs if spec.name in moments],
+        without=[spec for spec in specs if spec.name not in moments],
+    )
     listed = write_moments(folder, moments, limits)
     maps = [moment for of_one in moments.values() for moment in of_one]
     size = (report.video.height, report.video.width)

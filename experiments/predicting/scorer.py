@@ -117,6 +117,10 @@ class ClipScorer(Protocol):
 class ExplainingScorer(ClipScorer, Protocol):
     """A scorer that can also tell where in a clip it saw what."""
 
+    @property
+    def no_maps(self) -> str:
+        """Why there is nothing in its network that maps could be made of; empty where there is."""
+
     def explain_clips(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map what speaks for fake.
 

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -62,10 +63,17 @@ class Batcher:
         """Of the network."""
         return self._scorer.spec
 
+    @cached_property
+    def no_maps(self) -> str:
+        """Why the network can explain nothing; empty where it can. Not cheap when first asked."""
+        if not hasattr(self._scorer, "explain_clips"):
+            return f"{self.spec.name} cannot be explained"
+        return cast("ExplainingScorer", self._scorer).no_maps
+
     @property
     def explains(self) -> bool:
         """Whether the network can explain."""
-        return hasattr(self._scorer, "explain_clips")
+        return not self.no_maps
 
     def __enter__(self) -> Batcher:
         """Count one more who may ask."""

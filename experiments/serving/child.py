@@ -98,6 +98,8 @@ class DistantScorer:
 class DistantExplainer(DistantScorer):
     """A network of the parent process that can explain."""
 
+    no_maps = ""
+
     def explain_clips(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map clips, shape (B, T, H, W, 3), uint8; maps of shape (B, T, h, w), float32."""
         with self._channel.asking("explain", self._number, clips) as (pipe, answer):

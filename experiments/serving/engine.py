@@ -79,6 +79,16 @@ class Engine:
         return self._workers
 
     @property
+    def models(self) -> list[str]:
+        """Names of the networks, none before they are loaded."""
+        return [network.spec.name for network in self._batchers]
+
+    @property
+    def explains(self) -> bool:
+        """Whether any of the networks can explain; True before they are loaded."""
+        return any(network.explains for network in self._batchers) or not self._batchers
+
+    @property
     def draining(self) -> bool:
         """Whether the server is about to go."""
         return self._workers is not None and self._workers.draining
@@ -102,6 +112,7 @@ class Engine:
             wait_s = self.settings.batch_wait_ms / 1e3
             observe = self.metrics.batch_scored
             networks = [Batcher(s, wait_s, observe=observe) for s in self._load()]
+            no_maps = [n.no_maps for n in networks if n.no_maps]  # looked for before a job asks
             workers = Workers(self.settings, self.store, networks, self._task, self.metrics)
             self._check(workers.probe())
             workers.start()
@@ -109,7 +120,8 @@ class Engine:
             self.on_failure(error)
             return
         self._batchers, self._workers = networks, workers
-        log("ready", models=[n.spec.method for n in networks], confined_by=workers.layers)
+        models = [n.spec.method for n in networks]
+        log("ready", models=models, confined_by=workers.layers, no_maps=no_maps)
 
     def _check(self, layers: Sequence[str]) -> None:
         """Refuse to serve without walls, unless that is wanted."""

@@ -35,12 +35,14 @@ class Limits(BaseModel):
     max_frames: int
     max_side: int = Field(description="largest side of a picture in pixels")
     kept_s: float = Field(description="seconds that results are kept")
+    explains: bool = Field(description="whether heat maps can be made; true while a model loads")
 
 
 @router.get("/limits", tags=["state"])
 async def limits(request: Request) -> Limits:
     """Tell what a video may be, before it is sent."""
-    settings = engine_of(request).settings
+    engine = engine_of(request)
+    settings = engine.settings
     return Limits(
         needs_key=settings.with_keys,
         max_upload_bytes=settings.max_upload_bytes,
@@ -48,6 +50,7 @@ async def limits(request: Request) -> Limits:
         max_frames=settings.max_frames,
         max_side=settings.max_side,
         kept_s=settings.ttl_s,
+        explains=engine.explains,
     )
 
 

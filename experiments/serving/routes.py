@@ -295,6 +295,9 @@ def _file(engine: Engine, job: Job, name: str) -> FileResponse:
 async def _submit(request: Request, who: str, **options: bool) -> Job:
     engine = engine_of(request)
     settings, workers = engine.settings, engine.workers
+    if options["explained"] and not engine.explains:
+        said = f"the network of {', '.join(engine.models)} has no heat maps; say explained=false"
+        raise RequestError(422, "no_maps", said)
     job_id = new_job_id(settings.machine)
     limits = UploadLimits(settings.max_upload_bytes, settings.upload_s)
     places: Places = request.app.state.uploads

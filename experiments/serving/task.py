@@ -31,10 +31,11 @@ def score(
             (`annotated`) and maps of what raised the scores (`explained`) are written.
         tell: Called with the progress.
     """
-    keeper = ClipKeeper() if options["explained"] else None
+    explainers = cast("list[ExplainingScorer]", [s for s in scorers if hasattr(s, "explain_clips")])
+    # without any: the job was taken by a server with other models, and is worth its scores
+    keeper = ClipKeeper() if options["explained"] and explainers else None
     watch = keeper.watch if keeper else lambda *_: None
     how = ScoringOptions(options["backend"], options["stride"])
     report = score_video(video, scorers, how, tell, watch)
-    explainers = cast("list[ExplainingScorer]", [s for s in scorers if hasattr(s, "explain_clips")])
     moments = explain_moments(keeper, explainers, tell) if keeper else None
     write_outputs(folder, video, report, annotated=options["annotated"], moments=moments, tell=tell)

@@ -56,6 +56,15 @@ def test_every_method_scores_as_its_module_does(case: MethodCase, tmp_path: Path
     assert detector.notes == ()
 
 
+@pytest.mark.parametrize(("name", "said"), [("clip_linear", "has no map"), ("ftcn_tt", "")])
+def test_a_detector_says_whether_it_explains(name: str, said: str, tmp_path: Path) -> None:
+    case = next(case for case in METHOD_CASES if case.name == name)
+    told = load_detector(write_run(tmp_path / "coarse", case), device="cpu").no_maps
+    assert bool(told) == bool(said)
+    assert said in told
+    assert "coarse" in told or not said
+
+
 def test_a_detector_is_fixed(run: Path) -> None:
     detector = load_detector(run, device="cpu")
     assert not detector.model.training

@@ -34,6 +34,8 @@ POINT = OperatingPoint(
 
 
 class _Explaining(BrightnessScorer):
+    no_maps = ""
+
     def explain_clips(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map the mouth, wherever the mouth may be."""
         maps = np.zeros((*clips.shape[:2], 4, 4), np.float32)

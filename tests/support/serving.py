@@ -49,11 +49,13 @@ class StandIn:
     Args:
         wait_s: Seconds that a batch takes.
         ready: Whether it works at all.
+        no_maps: Why it cannot explain; empty where it can.
     """
 
     spec = SPEC
 
-    def __init__(self, wait_s: float = 0.0, ready: bool = True) -> None:
+    def __init__(self, wait_s: float = 0.0, ready: bool = True, no_maps: str = "") -> None:
+        self.no_maps = no_maps
         self.batches: list[int] = []
         self._wait_s = wait_s
         self._ready = ready
@@ -96,6 +98,13 @@ def tell_facts(
     """Report where the first network comes from, as a child knows it."""
     facts = scorers[0].spec.facts
     write_small_report(folder, {"source": facts.source, "code": facts.code})
+
+
+def tell_explainers(
+    video: Path, folder: Path, scorers: Sequence[ClipScorer], options: dict[str, Any], tell: Tell
+) -> None:
+    """Report which of the networks explain, as a child knows it."""
+    write_small_report(folder, [hasattr(scorer, "explain_clips") for scorer in scorers])
 
 
 def write_small_report(folder: Path, scores: Any) -> None:

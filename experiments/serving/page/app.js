@@ -93,11 +93,15 @@ const sentence = (text) => {
 // --- choosing and sending ---
 
 function tellLimits() {
-  const { max_upload_bytes, max_duration_s, max_side, kept_s } = limits;
+  const { max_upload_bytes, max_duration_s, max_side, kept_s, explains } = limits;
   byId("told").textContent =
     `Up to ${bytes(max_upload_bytes)}, ${lasting(max_duration_s)}, ${max_side} pixels a side; ` +
     "MP4, MOV, MKV, WebM, AVI and other usual formats.";
   byId("kept").textContent = `after ${lasting(kept_s)}`;
+  if (explains) return;
+  byId("explain").checked = false;
+  byId("explain").disabled = true;
+  byId("explain-told").textContent = "Heat maps cannot be made: the model of this server has none";
 }
 
 function chosenFile() {

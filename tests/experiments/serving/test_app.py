@@ -20,7 +20,7 @@ from experiments.serving import logs
 from experiments.serving.jobs import JobStore
 from experiments.serving.keys import KeyFile
 from experiments.serving.uploads import Places, RequestError
-from tests.support.serving import StandIn, misbehave, tell_facts
+from tests.support.serving import StandIn, misbehave, tell_explainers, tell_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,6 +193,28 @@ def test_a_child_that_breaks_is_one_error(
         assert (answer.status_code, code(answer)) == (status, said)
         assert client.get("/healthcheck").json() == {"healthy": True}
         assert client.get("/metrics").text.count(f'forgery_jobs_total{{end="{said}"}} 1.0') == 1
+
+
+def test_maps_of_a_model_without_any_are_refused_at_once(serve: Serve, video: bytes) -> None:
+    with serve(load=lambda: [StandIn(no_maps="its map is too coarse")]) as client:
+        for path in ("/jobs", "/predict"):
+            answer = send(client, f"{path}?explained=true", video)
+            assert (answer.status_code, code(answer)) == (422, "no_maps")
+            said = "the network of stand_in has no heat maps; say explained=false"
+            assert answer.json()["error"]["message"] == said
+        assert not folders(client)
+        assert client.get("/limits").json()["explains"] is False
+        assert send(client, "/predict?explained=false", video).status_code == 200
+
+
+def test_models_that_have_maps_explain_beside_those_without(serve: Serve, video: bytes) -> None:
+    def load() -> list[StandIn]:
+        return [StandIn(no_maps="its map is too coarse"), StandIn()]
+
+    with serve(load=load, task=tell_explainers) as client:
+        answer = send(client, "/predict?explained=true", video)
+        assert (answer.status_code, answer.json()["scores"]) == (200, [False, True])
+        assert client.get("/limits").json()["explains"] is True
 
 
 def test_what_takes_long_becomes_a_job(serve: Serve, video: bytes) -> None:
