@@ -235,6 +235,7 @@ def load_detector(run_dir: Path | str, device: str = "auto", engine: str = "torc
     _load_weights(model, checkpoint)
     sha256 = file_sha256(checkpoint)
     point, stale = _operating_point(checkpoint, sha256, model.video_pooling.key)
+    synthetic = str(config["data"]["class_path"]).endswith("SyntheticDataModule")
     made = Detector(
         model=model.eval().requires_grad_(False).to(chosen),
         method=type(model).__name__,
@@ -244,7 +245,7 @@ def load_detector(run_dir: Path | str, device: str = "auto", engine: str = "torc
         checkpoint_sha256=sha256,
         data=config["data"],
         device=chosen,
-        notes=(*([_SYNTHETIC] if _is_synthetic(config) else []), *notes, *stale),
+        notes=(*([_SYNTHETIC] if synthetic else []), *notes, *stale),
         operating_point=point,
     )
     return _with_engine(made, engine)
@@ -324,10 +325,6 @@ def _read_config(run: Path) -> dict[str, Any]:
         if not isinstance(value, dict) or "class_path" not in value:
             raise UsageError(f"{path} names no {block} class; restore the one the fit wrote")
     return dict(config)
-
-
-def _is_synthetic(config: dict[str, Any]) -> bool:
-    return str(config["data"]["class_path"]).endswith("SyntheticDataModule")
 
 
 def _find_checkpoint(run: Path) -> tuple[Path, tuple[str, ...]]:

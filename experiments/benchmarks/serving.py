@@ -123,6 +123,7 @@ def _server(options: argparse.Namespace, folder: Path) -> Iterator[_Server]:
     program = [sys.executable, "-m", "experiments.serve", "--run", str(options.run)]
     flags = {"--port": port, "--state-dir": folder / "state", "--rate": often, "--wait-s": 120}
     flags |= {"--read-rate": often, "--workers": options.workers, "--queue": options.queue}
+    flags |= {"--share": options.queue + options.workers}  # the load is one client
     words = [str(word) for pair in flags.items() for word in pair]
     environment = os.environ | {"TMPDIR": str(folder)}
     with (folder / "log").open("wb") as log:

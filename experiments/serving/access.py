@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request, Security
@@ -11,6 +13,7 @@ from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
 from experiments.errors import UsageError
+from experiments.serving.jobs import QueueFullError, ShareFullError
 from experiments.serving.uploads import RequestError
 
 if TYPE_CHECKING:
@@ -89,7 +92,7 @@ Owner = Annotated[str, Depends(owner)]
 def reader(request: Request, who: Owner) -> str:
     """Count a request that only reads; tell whose it is."""
     rates: Rates = request.app.state.rates
-    rates.take(rates.reads, f"read {who or _address(request)}")
+    rates.take(rates.reads, f"read {client_of(request, who)}")
     return who
 
 
@@ -104,24 +107,41 @@ def maker(request: Request, who: Owner) -> str:
     if not engine.healthy:
         said = "is shutting down" if engine.loaded else "is still loading its model"
         raise RequestError(503, "not_ready", f"the server {said}", {"Retry-After": "10"})
-    rates.take(rates.jobs, f"make {who or _address(request)}")
-    if not engine.store.has_room():
-        raise full(engine)
+    rates.take(rates.jobs, f"make {client_of(request, who)}")
+    try:
+        engine.store.check_room(client_of(request, who))
+    except QueueFullError as error:
+        raise full(engine, error) from None
     if not engine.has_disk():
         raise RequestError(503, "disk", "the server's disk is full", {"Retry-After": "60"})
     return who
 
 
-def full(engine: Engine) -> RequestError:
-    """Say that the queue is full, and when to come back."""
+def full(engine: Engine, error: QueueFullError) -> RequestError:
+    """Say that the queue, or a client's share of it, is full, and when to come back."""
     queued, workers = engine.store.count("queued"), engine.settings.workers
     wait_s = engine.metrics.retry_after_s(queued, workers)
-    headers = {"Retry-After": str(wait_s)}
-    return RequestError(429, "queue_full", f"the queue is full; come back in {wait_s} s", headers)
+    headers, later = {"Retry-After": str(wait_s)}, f"come back in {wait_s} s"
+    if isinstance(error, ShareFullError):
+        share = engine.settings.jobs_of_client
+        said = f"{share} of your videos wait or run, and no more may at once; {later}"
+        return RequestError(429, "share_full", said, headers)
+    return RequestError(429, "queue_full", f"the queue is full; {later}", headers)
+
+
+def client_of(request: Request, who: str) -> str:
+    """Tell whose share a request takes: its key's, or its address's where there are no keys."""
+    return who or _address(request)
 
 
 def _address(request: Request) -> str:
-    return request.client.host if request.client else "?"
+    """Give the sender's address; of IPv6 the network of 64 bits that one subscriber has."""
+    host = request.client.host if request.client else "?"
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+            return str(ipaddress.ip_network(f"{host.partition('%')[0]}/64", strict=False))
+    return host
 
 
 Reader = Annotated[str, Depends(reader)]

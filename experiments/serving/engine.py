@@ -46,7 +46,12 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self.keys = KeyFile(settings.state_dir / "keys.json")
-        self.store = JobStore(settings.state_dir / "jobs.sqlite", settings.queue, settings.ttl_s)
+        self.store = JobStore(
+            settings.state_dir / "jobs.sqlite",
+            settings.queue,
+            settings.ttl_s,
+            settings.jobs_of_client,
+        )
         self._load = load
         self._task = task
         self.options = dict(options or {})

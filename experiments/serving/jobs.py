@@ -6,7 +6,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     replica TEXT, heartbeat REAL, attempts INTEGER NOT NULL DEFAULT 0,
     cancel INTEGER NOT NULL DEFAULT 0, url TEXT, options TEXT NOT NULL,
     phase TEXT NOT NULL DEFAULT '', done INTEGER NOT NULL DEFAULT 0,
-    total INTEGER NOT NULL DEFAULT 0, error_code TEXT, error TEXT, files TEXT NOT NULL DEFAULT '[]'
+    total INTEGER NOT NULL DEFAULT 0, error_code TEXT, error TEXT, files TEXT NOT NULL DEFAULT '[]',
+    client TEXT
 );
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, created);
 """
@@ -33,8 +34,16 @@ _COLUMNS = (
 )
 
 
+#: Of the jobs of one client that wait or run.
+_HELD = "SELECT count(*) FROM jobs WHERE client = ? AND state IN ('queued', 'running')"
+
+
 class QueueFullError(Exception):
     """Say that as many jobs wait as may."""
+
+
+class ShareFullError(QueueFullError):
+    """Say that as many jobs of one client wait or run as may."""
 
 
 @dataclass(frozen=True)
@@ -90,38 +99,74 @@ class JobStore:
         path: The database, made if it is not there.
         max_queued: Jobs that may wait.
         ttl_s: Seconds that results are kept.
+        share: Jobs of one client that may wait or run; None for no bound of its own.
     """
 
-    def __init__(self, path: Path, max_queued: int, ttl_s: float) -> None:
+    def __init__(self, path: Path, max_queued: int, ttl_s: float, share: int | None = None) -> None:
         self._path = path
         self._max_queued = max_queued
+        self._share = share
         self._ttl_s = ttl_s
         with self._open() as database:
             database.execute("PRAGMA journal_mode = WAL")
             database.executescript(_TABLE)
+            # a file of an older version; another replica may be doing the same
+            with suppress(sqlite3.OperationalError):
+                database.execute("ALTER TABLE jobs ADD COLUMN client TEXT")
 
     def submit(
-        self, job_id: str, owner: str, now: float, options: dict[str, Any], url: str | None = None
+        self,
+        job_id: str,
+        owner: str,
+        now: float,
+        options: dict[str, Any],
+        url: str | None = None,
+        *,
+        client: str = "",
     ) -> Job:
         """Queue a job.
 
+        Args:
+            job_id: Its identity.
+            owner: Identity of the key that made it; empty without keys.
+            now: Unix time in seconds.
+            options: For the task.
+            url: Where the video is to be fetched; None for uploads.
+            client: Whose share of the queue it takes; forgotten when the job ends.
+
         Raises:
+            ShareFullError: As many of the client's wait or run as may.
             QueueFullError: As many wait as may.
         """
+        limits = (self._max_queued, client, 2**62 if self._share is None else self._share)
         with self._open() as database:
             added = database.execute(
-                "INSERT INTO jobs (id, owner, state, created, url, options) "
-                "SELECT ?, ?, 'queued', ?, ?, ? "
-                "WHERE (SELECT count(*) FROM jobs WHERE state = 'queued') < ?",
-                (job_id, owner, now, url, json.dumps(options), self._max_queued),
+                "INSERT INTO jobs (id, owner, state, created, url, options, client) "
+                "SELECT ?, ?, 'queued', ?, ?, ?, ? "
+                "WHERE (SELECT count(*) FROM jobs WHERE state = 'queued') < ? "
+                f"AND ({_HELD}) < ?",
+                (job_id, owner, now, url, json.dumps(options), client, *limits),
             )
-            if not added.rowcount:
-                raise QueueFullError
+        if not added.rowcount:
+            self.check_room(client)
+            raise QueueFullError  # a place became free meanwhile: for who asks next
         return Job(job_id, owner, "queued", now, url=url, options=options)
 
-    def has_room(self) -> bool:
-        """Tell whether a job would be queued now."""
-        return self.count("queued") < self._max_queued
+    def check_room(self, client: str) -> None:
+        """Raise what `submit` would raise now.
+
+        Args:
+            client: Whose share of the queue a job would take.
+        """
+        if self._share is not None and self.held(client) >= self._share:
+            raise ShareFullError
+        if self.count("queued") >= self._max_queued:
+            raise QueueFullError
+
+    def held(self, client: str) -> int:
+        """Count the jobs of a client that wait or run."""
+        with self._open() as database:
+            return int(database.execute(_HELD, (client,)).fetchone()[0])
 
     def count(self, state: State) -> int:
         """Count the jobs in a state."""
@@ -187,7 +232,8 @@ class JobStore:
         with self._open() as database:
             database.execute(
                 "UPDATE jobs SET state = CASE WHEN cancel THEN 'cancelled' ELSE ? END, "
-                "finished = ?, expires = ?, url = NULL, error_code = ?, error = ?, files = ? "
+                "finished = ?, expires = ?, url = NULL, client = NULL, error_code = ?, "
+                "error = ?, files = ? "
                 "WHERE id = ? AND state = 'running'",
                 (state, now, now + self._ttl_s, code, message, json.dumps([*files]), job_id),
             )
@@ -208,7 +254,8 @@ class JobStore:
                 "UPDATE jobs SET cancel = 1 WHERE id = ? AND state = 'running'", (job_id,)
             )
             database.execute(
-                "UPDATE jobs SET state = 'cancelled', finished = ?, expires = ?, url = NULL "
+                "UPDATE jobs SET state = 'cancelled', finished = ?, expires = ?, url = NULL, "
+                "client = NULL "
                 "WHERE id = ? AND state = 'queued'",
                 (now, now + self._ttl_s, job_id),
             )
@@ -233,7 +280,8 @@ class JobStore:
         with self._open() as database:
             failed = database.execute(
                 "UPDATE jobs SET state = CASE WHEN cancel THEN 'cancelled' ELSE 'failed' END, "
-                "finished = ?, expires = ?, error_code = 'interrupted', url = NULL, error = "
+                "finished = ?, expires = ?, error_code = 'interrupted', url = NULL, "
+                "client = NULL, error = "
                 "'the server was interrupted more than once while it worked on this video' "
                 f"WHERE {silent} AND (attempts >= ? OR cancel) RETURNING id",
                 (now, now + self._ttl_s, now - patience_s, _MAX_ATTEMPTS),

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathPart
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from experiments.serving.access import Maker, Reader, engine_of, full
+from experiments.serving.access import Maker, Reader, client_of, engine_of, full
 from experiments.serving.errors import STATUS_OF
 from experiments.serving.fetch import check_url
 from experiments.serving.jobs import FINAL, Job, QueueFullError, new_job_id
@@ -307,11 +307,12 @@ async def _submit(request: Request, who: str, **options: bool) -> Job:
             check_url(url, settings.fetch_limits)
         try:
             chosen = engine.options | options
+            client = client_of(request, who)
             job = await asyncio.to_thread(
-                engine.store.submit, job_id, who, time.time(), chosen, url
+                engine.store.submit, job_id, who, time.time(), chosen, url, client=client
             )
-        except QueueFullError:
-            raise full(engine) from None
+        except QueueFullError as error:
+            raise full(engine, error) from None
     workers.wake()
     return job
 

@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         description="videos that are worked on at once",
     )
     queue: int = Field(16, ge=1, description="jobs that wait at most")
+    share: int | None = Field(
+        None,
+        ge=1,
+        description="jobs of a key, or of an address without keys, that wait or run; else half "
+        "the queue",
+    )
     uploads: int = Field(4, ge=1, description="uploads that are received at once")
     wait_s: float = Field(
         55.0, gt=0, description="seconds that /predict waits before it answers with a job"
@@ -121,6 +127,11 @@ class Settings(BaseSettings):
     def with_keys(self) -> bool:
         """Whether requests need a key."""
         return not self.on_loopback if self.keys is None else self.keys
+
+    @property
+    def jobs_of_client(self) -> int:
+        """Jobs of one client that may wait or run, over all replicas of a state folder."""
+        return max(1, self.queue // 2) if self.share is None else self.share
 
     @property
     def max_upload_bytes(self) -> int:

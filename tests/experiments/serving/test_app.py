@@ -239,12 +239,42 @@ def test_cancelling_a_job(serve: Serve, video: bytes) -> None:
 
 
 def test_the_queue_is_bounded(serve: Serve, video: bytes) -> None:
-    with serve(task=misbehave, options={"how": "hang"}, queue=2) as client:
+    with serve(task=misbehave, options={"how": "hang"}, queue=2, share=9) as client:
         until(client, send(client, "/jobs", video).headers["location"], "running")
         assert [send(client, "/jobs", video).status_code for _ in range(3)] == [202, 202, 429]
         answer = send(client, "/predict", video)
         assert code(answer) == "queue_full"
         assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_no_key_fills_the_queue(serve: Serve, video: bytes, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "state" / "keys.json")
+    one, other = ({"Authorization": f"Bearer {keys.add(name)}"} for name in ("one", "other"))
+    with serve(task=misbehave, options={"how": "hang"}, queue=4, keys=True) as client:
+        made = [send(client, "/jobs", video, headers=one) for _ in range(3)]
+        assert [answer.status_code for answer in made] == [202, 202, 429]
+        assert code(made[2]) == "share_full"
+        assert "2 of your videos" in made[2].json()["error"]["message"]
+        assert int(made[2].headers["retry-after"]) >= 1
+        assert send(client, "/jobs", video, headers=other).status_code == 202
+        client.delete(made[1].headers["location"], headers=one)
+        assert send(client, "/jobs", video, headers=one).status_code == 202
+
+
+def test_without_keys_an_address_has_a_share(
+    serve: Serve, video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(task=misbehave, options={"how": "hang"}, share=1) as client:
+
+        def sent_from(address: str) -> int:
+            monkeypatch.setattr(client._transport, "client", (address, 1))
+            return int(send(client, "/jobs", video).status_code)
+
+        assert [sent_from("192.0.2.1") for _ in range(2)] == [202, 429]
+        assert sent_from("192.0.2.2") == 202
+        assert sent_from("2001:db8::1") == 202
+        assert sent_from("2001:db8::2") == 429  # addresses of one subscriber
+        assert sent_from("2001:db8:0:1::1") == 202
 
 
 def test_rates(serve: Serve, video: bytes) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from experiments.serving.jobs import JobStore, QueueFullError, new_job_id
+from experiments.serving.jobs import JobStore, QueueFullError, ShareFullError, new_job_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +31,45 @@ def test_queue_is_bounded_and_first_in_first_out(store: JobStore) -> None:
         store.submit(f"job{number}", "me", float(number), {"a": number})
     with pytest.raises(QueueFullError):
         store.submit("job3", "me", 3.0, {})
-    assert not store.has_room()
+    with pytest.raises(QueueFullError):
+        store.check_room("me")
     first = store.claim("a", 10.0)
     assert first is not None
     assert (first.id, first.state, first.options) == ("job0", "running", {"a": 0})
     last = store.get("job2")
     assert last is not None
     assert store.position(last) == 1
-    assert store.has_room()
+    store.check_room("me")
+
+
+def test_a_client_has_a_share_over_all_replicas(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    one, other = (JobStore(path, max_queued=9, ttl_s=100.0, share=2) for _ in range(2))
+    one.submit("a", "", 0.0, {}, client="192.0.2.1")
+    other.submit("b", "", 1.0, {}, client="192.0.2.1")
+    assert one.claim("replica", 2.0) is not None  # what runs is counted as well
+    for store in (one, other):
+        with pytest.raises(ShareFullError):
+            store.submit("c", "", 3.0, {}, client="192.0.2.1")
+    one.submit("d", "", 3.0, {}, client="192.0.2.2")
+    other.finish("a", "done", 4.0)
+    one.submit("e", "", 5.0, {}, client="192.0.2.1")
+    one.cancel("d", 6.0)
+    with closing(sqlite3.connect(path)) as database:
+        kept = dict(database.execute("SELECT id, client FROM jobs"))
+    gone = {"a": None, "d": None}
+    assert kept == gone | {"b": "192.0.2.1", "e": "192.0.2.1"}
+
+
+def test_a_file_of_an_older_version_gets_shares(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    JobStore(path, 9, 100.0).submit("old", "", 0.0, {})
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE jobs DROP COLUMN client")
+    store = JobStore(path, 9, 100.0, share=1)
+    store.submit("new", "", 1.0, {}, client="me")
+    assert store.held("me") == 1
+    assert state(store, "old") == "queued"
 
 
 def test_replicas_never_take_the_same(tmp_path: Path) -> None:
