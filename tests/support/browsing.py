@@ -7,13 +7,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import cv2
 import httpx2
 import numpy as np
+import psutil
 
 from tests.support.cartoon import blank, draw_face
 
@@ -21,9 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: First the one made for this: without windows, extensions and services of a desktop.
+_NAMES = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
+#: Debian's start script asks for a GPU, which it then imitates.
+_OPTIONS = ("--disable-gpu", "--disable-gpu-rasterization")
 FPS, HEIGHT, WIDTH = 25, 240, 400
 #: Frames of the video, and those of them without a face.
 NUM_FRAMES, WITHOUT = 50, range(20, 30)
@@ -40,18 +51,82 @@ def chromium_is_missing() -> str:
         import playwright  # noqa: F401
     except ImportError:
         return "playwright is not installed"
-    return "" if find_chromium() else "no Chromium is installed (apt-get install chromium)"
+    return (
+        ""
+        if find_chromium()
+        else "no Chromium is installed (apt-get install chromium-headless-shell)"
+    )
+
+
+class Browsers:
+    """A browser, and another one where it ended."""
+
+    def __init__(self, driver: Playwright) -> None:
+        self._driver = driver
+        self._browser: Browser | None = None
+
+    def get(self) -> Browser:
+        """Give the browser that runs."""
+        if self._browser is None or not self._browser.is_connected():
+            kind = self._driver.chromium
+            self._browser = kind.launch(executable_path=find_chromium(), args=_OPTIONS)
+        return self._browser
+
+    def close(self) -> None:
+        """End it."""
+        if self._browser is not None and self._browser.is_connected():
+            self._browser.close()
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Open the browser."""
+def chromium() -> Iterator[Browsers]:
+    """Drive browsers."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=find_chromium())
-        yield browser
-        browser.close()
+    with sync_playwright() as driver, closing(Browsers(driver)) as browsers:
+        yield browsers
+
+
+@contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """End the browsers of this process if what follows takes longer.
+
+    The driver waits for scripts of a page without any limit, so that a browser that hangs would
+    hold the tests for good. What hung is told by its processes, as they were.
+
+    Raises:
+        TimeoutError: A browser had to be ended.
+    """
+    found: list[str] = []
+
+    def end() -> None:
+        browsers = [p for p in psutil.Process().children(recursive=True) if "chrom" in p.name()]
+        found.extend(map(_describe, browsers))
+        for browser in browsers:
+            with suppress(psutil.NoSuchProcess):
+                browser.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if found:
+            told = "\n".join([f"the browser hung for {seconds:g} s; its processes were:", *found])
+            raise TimeoutError(f"{told}\nload: {os.getloadavg()}")
+
+
+def _describe(process: psutil.Process) -> str:
+    with suppress(psutil.Error), process.oneshot():
+        kind = next((a for a in process.cmdline() if a.startswith("--type")), "--type=browser")
+        used, memory = process.cpu_times(), process.memory_info().rss >> 20
+        return (
+            f"{process.pid} {kind} {process.status()} nice {process.nice()}, CPU "
+            f"{used.user + used.system:.0f} s, {memory} MiB, {process.num_threads()} threads"
+        )
+    return f"{process.pid} gone"
 
 
 class Watched:

@@ -36,7 +36,8 @@ def running(state: Path, seconds: float = 0.0, **settings: str) -> Iterator[Runn
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    given = {"PORT": str(port), "STATE_DIR": str(state), "UNCONFINED": "true"} | settings
+    given = {"PORT": str(port), "STATE_DIR": str(state), "UNCONFINED": "true"}
+    given |= {"MIN_FREE_MB": "0"} | settings
     environment = os.environ | {f"FORGERY_{name}": value for name, value in given.items()}
     program = [sys.executable, "-m", "tests.support.stand_in_server", str(seconds)]
     with subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL) as process:
