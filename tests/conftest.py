@@ -62,6 +62,23 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.environ.pop(ENVIRONMENT, None)
 
 
+@pytest.fixture(autouse=True)
+def unchanged_priority() -> Iterator[None]:
+    """Refuse a test that leaves its process another class of priority.
+
+    Tests after it, and all that they start, would keep the other programs from running.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    yield
+    after = os.sched_getscheduler(0)
+    if after != before:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+        pytest.fail(f"the test left the scheduling policy {after} instead of {before}")
+
+
 @pytest.fixture(scope="session")
 def shared_videos() -> Path:
     """The real videos beside the repository, where they exist."""

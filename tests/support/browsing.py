@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import cv2
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 #: First the one made for this: without windows, extensions and services of a desktop.
 _NAMES = (
@@ -33,8 +33,6 @@ _NAMES = (
     "google-chrome",
     "google-chrome-stable",
 )
-#: Debian's start script asks for a GPU, which it then imitates.
-_OPTIONS = ("--disable-gpu", "--disable-gpu-rasterization")
 FPS, HEIGHT, WIDTH = 25, 240, 400
 #: Frames of the video, and those of them without a face.
 NUM_FRAMES, WITHOUT = 50, range(20, 30)
@@ -58,33 +56,15 @@ def chromium_is_missing() -> str:
     )
 
 
-class Browsers:
-    """A browser, and another one where it ended."""
-
-    def __init__(self, driver: Playwright) -> None:
-        self._driver = driver
-        self._browser: Browser | None = None
-
-    def get(self) -> Browser:
-        """Give the browser that runs."""
-        if self._browser is None or not self._browser.is_connected():
-            kind = self._driver.chromium
-            self._browser = kind.launch(executable_path=find_chromium(), args=_OPTIONS)
-        return self._browser
-
-    def close(self) -> None:
-        """End it."""
-        if self._browser is not None and self._browser.is_connected():
-            self._browser.close()
-
-
 @contextmanager
-def chromium() -> Iterator[Browsers]:
-    """Drive browsers."""
+def chromium() -> Iterator[Browser]:
+    """Open the browser."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver, closing(Browsers(driver)) as browsers:
-        yield browsers
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=find_chromium())
+        yield browser
+        browser.close()
 
 
 @contextmanager
