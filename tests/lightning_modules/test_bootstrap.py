@@ -80,7 +80,7 @@ def test_a_thousand_videos_take_no_time() -> None:
     score = generator.normal(size=1000)
     start = time.process_time()
     bootstrap_interval(label, score, num_resamples=1000)
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize("num_videos", [7, 60])

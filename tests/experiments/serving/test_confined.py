@@ -110,7 +110,7 @@ def test_every_end_of_a_child_is_one_line(
     with pytest.raises(JobError) as caught:
         run(order, network, how, **limits)
     assert caught.value.code == code, caught.value
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
     # the parent, its network and its server of forks go on
@@ -124,7 +124,7 @@ def test_cancelling_ends_a_child(order: Order, network: Batcher) -> None:
     with pytest.raises(JobError) as caught:
         run_confined(replace(order, options={"how": "hang"}), [network], cancelled=over.is_set)
     assert caught.value.code == "cancelled"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
 
 
 def test_a_broken_network_is_an_error_of_the_server(order: Order) -> None:
@@ -158,11 +158,11 @@ def test_requests_of_several_are_scored_at_once() -> None:
 
 
 def test_who_is_alone_waits_for_nobody() -> None:
-    batcher = Batcher(StandIn(), max_wait_s=5.0)
+    batcher = Batcher(StandIn(), max_wait_s=60.0)
     start = time.monotonic()
     with batcher:
         batcher.score_clips(clips(1, 0))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     batcher.close()
 
 

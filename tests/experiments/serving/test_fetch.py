@@ -407,7 +407,7 @@ def test_every_fetch_ends(answer: Callable[[Host], None], code: str, tmp_path: P
     with serving({"/v": answer}) as (url, limits):
         with pytest.raises(FetchError) as caught:
             fetch_video(f"{url}/v", tmp_path, limits)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 20
     assert caught.value.code == code
     assert not list(tmp_path.iterdir())
 
@@ -422,15 +422,18 @@ def test_lying_length_cuts_the_rest(tmp_path: Path) -> None:
 
 def test_slow_resolver_counts(tmp_path: Path) -> None:
     limits = FetchLimits(total_s=0.2)
+    answer = threading.Event()
     start = time.monotonic()
     with pytest.raises(FetchError, match="in time"):
         fetch_video(
             "https://slow.example.com/",
             tmp_path,
             limits,
-            resolve=lambda *_: time.sleep(1) or [],  # type: ignore[func-returns-value]
+            resolve=lambda *_: answer.wait(30) and [],
         )
-    assert time.monotonic() - start < 0.9
+    took = time.monotonic() - start
+    answer.set()
+    assert took < 20
 
 
 def test_proxies_of_the_environment_are_not_asked(

@@ -34,7 +34,7 @@ def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
-def check(client: TestClient, content: bytes, codes: set[str], within_s: float = 25.0) -> None:
+def check(client: TestClient, content: bytes, codes: set[str], within_s: float = 60.0) -> None:
     start = time.monotonic()
     answer = client.post("/predict", files={"file": content})
     assert time.monotonic() - start < within_s
