@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datamodules.schema import ClipRef, VideoRecord
 
 #: Raised by one whenever a column is added, dropped or means something else.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Where a file says which version it is.
 VERSION_KEY = "forgery_ledger"
 
@@ -60,6 +60,9 @@ COLUMNS: dict[str, Column] = {
     "level": Column(pl.Int32(), "how much of it, 1 to 5; 0 where there are no levels"),
     "faces": Column(pl.String(), "found in `own` videos as scored, or in the `clean` ones"),
     "group": Column(pl.String(), "its first identity or source: videos of one are no independent"),
+    "identities": Column(
+        pl.List(pl.String()), "all of them: of a fake also the person whose face it took"
+    ),
     "paired_real": Column(pl.String(), "video_id of the real video of the same footage"),
     "sha256": Column(pl.String(), "of the source file, as the manifest has it"),
     "status": Column(pl.String(), "ok, not_finite, no_clip, no_face, short or unreadable"),
@@ -80,6 +83,7 @@ COLUMNS: dict[str, Column] = {
     "run": Column(pl.String(), "run folder of the checkpoint"),
     "checkpoint": Column(pl.String(), "digest of the checkpoint"),
     "config": Column(pl.String(), "digest of the run's configuration"),
+    "recipe": Column(pl.String(), "the same without seeds and places; empty if not known"),
     "code": Column(pl.String(), "commit of the code"),
     "manifest": Column(pl.String(), "digest of the manifest of the evaluated videos"),
 }
@@ -176,7 +180,8 @@ def write_ledger(path: Path, frame: pl.DataFrame) -> None:
     with whole_file(path) as part:
         frame.write_parquet(part, metadata={VERSION_KEY: str(SCHEMA_VERSION)})
     with whole_file(path.with_suffix(".csv")) as part:
-        frame.drop("frame_logit").write_csv(part)
+        rows = frame.drop("frame_logit").with_columns(pl.col("identities").list.join(" "))
+        rows.write_csv(part)
 
 
 def scan_ledger(path: Path) -> pl.LazyFrame:
@@ -201,12 +206,12 @@ def scan_ledger(path: Path) -> pl.LazyFrame:
         raise LedgerError(f"{path}: no Parquet file, or a damaged one ({_line(error)})") from error
     if version is None:
         raise LedgerError(f"{path}: not a ledger of this suite; `make evaluate` writes one")
-    if version not in ("1", str(SCHEMA_VERSION)):
+    if version not in map(str, range(1, SCHEMA_VERSION + 1)):
         raise LedgerError(
             f"{path}: a ledger of version {version}, this code reads versions 1 to "
             f"{SCHEMA_VERSION}; evaluate the run again"
         )
-    added = ORDINARY if version == "1" else {}
+    added = _added_since(int(version))
     expected = {name: dtype for name, dtype in SCHEMA.items() if name not in added}
     wrong = next((name for name, dtype in expected.items() if found.get(name) != dtype), None)
     if wrong is not None:
@@ -214,8 +219,7 @@ def scan_ledger(path: Path) -> pl.LazyFrame:
             f"{path}: column {wrong} is {found.get(wrong, 'missing')}, not {SCHEMA[wrong]}; "
             "evaluate the run again"
         )
-    filled = {name: pl.lit(value, SCHEMA[name]) for name, value in added.items()}
-    return rows.with_columns(**filled).select(list(SCHEMA)) if filled else rows
+    return rows.with_columns(**added).select(list(SCHEMA)) if added else rows
 
 
 def read_ledger(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -233,6 +237,13 @@ def read_ledger(path: Path, columns: Sequence[str] | None = None) -> pl.DataFram
         return (rows if columns is None else rows.select(columns)).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise LedgerError(f"{path}: a damaged ledger ({_line(error)})") from error
+
+
+def _added_since(version: int) -> dict[str, pl.Expr]:
+    """Say what to read in place of the columns that a version did not have."""
+    conditions = {name: pl.lit(value, SCHEMA[name]) for name, value in ORDINARY.items()}
+    later = {"identities": pl.concat_list("group"), "recipe": pl.lit("")}
+    return (conditions if version < 2 else {}) | (later if version < 3 else {})
 
 
 def _line(error: Exception) -> str:
@@ -298,6 +309,11 @@ def _video_frame(records: Mapping[int, VideoRecord | None]) -> pl.DataFrame:
         (*record.group_ids, record.video_id)[0] if record else f"#{index}"
         for index, record in records.items()
     ]
+    columns["identities"] = [
+        list(record.group_ids or (record.video_id,)) if record else [f"#{index}"]
+        for index, record in records.items()
+    ]
     text = dict.fromkeys((*names, *more, "group"), pl.String())
     numbers = {"video_index": pl.Int64(), "label": pl.Int64(), "fps": pl.Float64()}
-    return pl.DataFrame(columns, schema_overrides={**text, **numbers})
+    lists = {"identities": SCHEMA["identities"]}
+    return pl.DataFrame(columns, schema_overrides={**text, **numbers, **lists})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 #: The resolved configuration of a run, inside the run folder.
 CONFIG_NAME = "config.yaml"
+#: Settings that say where a run lies or how it was started, and not what it does.
+PLACES = ("trainer.default_root_dir", "checkpoint.dirpath", "ckpt_path", "trainer.logger")
+#: Names of settings by which runs of one experiment are told apart, wherever they stand.
+SEEDS = ("seed_everything", "seed")
 #: Folder of a run that holds its checkpoints.
 CHECKPOINT_FOLDER = "checkpoints"
 #: Hex digits kept of a sha256 or a commit: enough to tell them apart in a table [ours].
@@ -34,6 +40,8 @@ class Provenance:
         run: Name of the run folder.
         checkpoint: Digest of the checkpoint file.
         config: Digest of the run's resolved configuration.
+        recipe: Digest of the same without seeds and places: runs that share it differ in their
+            seed alone.
         code: Commit of the code, with `-dirty` where files differ from it.
     """
 
@@ -42,6 +50,7 @@ class Provenance:
     run: str
     checkpoint: str
     config: str
+    recipe: str
     code: str
 
 
@@ -69,8 +78,37 @@ def provenance_of(trainer: Trainer) -> Provenance:
         run=folder.name,
         checkpoint=digest(checkpoint) if checkpoint else "",
         config=digest(folder / CONFIG_NAME),
+        recipe=recipe_of(config),
         code=code_version(),
     )
+
+
+def recipe_of(config: Mapping[str, Any]) -> str:
+    """Return the digest of a configuration without its seeds, and without where a run lies.
+
+    Args:
+        config: Resolved; empty if there is none.
+
+    Returns:
+        Hex digits; empty without a configuration.
+    """
+    kept = _without_seeds(config, "")
+    # Order of keys is no setting; that of a list, as of callbacks, may be.
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS] if config else ""
+
+
+def _without_seeds(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        named = {key: f"{name}.{key}".removeprefix(".") for key in value}
+        return {
+            key: _without_seeds(inner, named[key])
+            for key, inner in value.items()
+            if key not in SEEDS and not named[key].startswith(PLACES)
+        }
+    if isinstance(value, list):
+        return [_without_seeds(inner, name) for inner in value]
+    return value
 
 
 def digest(path: Path) -> str:

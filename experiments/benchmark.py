@@ -6,7 +6,8 @@ against a loader of frame folders, `video_blend` the forgery of that name agains
 formulation, `storage` the forms of stored crops, `memory` whether loading leaks, `prepare` the
 preparation of videos, `predict` the scoring of a raw video, `report` a report over a ledger of
 millions of rows, `serve` the server under load, `explain` whether the maps of a run can be
-trusted. Everything is compared in one run, and reported as ratios.
+trusted, `coverage` how often intervals hold the truth. Everything is compared in one run, and
+reported as ratios.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "report": "experiments.benchmarks.reporting",
     "serve": "experiments.benchmarks.serving",
     "explain": "experiments.benchmarks.explaining",
+    "coverage": "experiments.benchmarks.coverage",
 }
 
 

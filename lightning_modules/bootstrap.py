@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lightning_modules.dependence import auc_influence, widening
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from lightning_modules.dependence import Shared
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
 
 #: Weights held at a time while resampling; 16 MB of float64 [ours].
 _MAX_WEIGHTS = 2_000_000
+#: Log-odds beyond which a share is 0 or 1 for all that matters; exp of it is finite [ours].
+_MAX_ODDS = 300.0
 #: Figures of `resampled_figures`.
 RESAMPLED = ("auc", "ap", "eer", "balanced_accuracy")
 
@@ -25,28 +31,103 @@ def bootstrap_interval(
     score: Floats,
     group: Ints | None = None,
     *,
+    shared: Shared | None = None,
     num_resamples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the ROC AUC.
-
-    Whole groups are drawn, because videos of the same footage are not independent. Without a
-    single error there is nothing to resample: the interval of a perfect score has no width.
+    """Return the 95 % interval of the ROC AUC; see `spread_interval`.
 
     Args:
         label: 0 real, 1 fake, shape (N,), int64.
         score: Shape (N,), float64.
         group: Videos with equal numbers are drawn together, shape (N,), int64; None draws videos.
+        shared: Whom the videos show, where some show several people.
         num_resamples: How many times to draw.
-        confidence: Share of the resamples inside the interval.
         seed: Of the draws; the same seed gives the same interval.
 
     Returns:
         Lower and upper bound, NaN if a class is absent or there is one group only.
     """
     (area,) = resampled_aucs(label, [score], group, num_resamples=num_resamples, seed=seed)
-    return interval(area, confidence)
+    if not len(area):
+        return float("nan"), float("nan")
+    value, influence = auc_influence(label, score)
+    member = np.arange(len(label)) if group is None else group
+    wider = widening(influence, label, member, shared)
+    return spread_interval(value, area, Evidence.of(label, member, wider))
+
+
+class Evidence(NamedTuple):
+    """How much stands behind a figure.
+
+    Attributes:
+        num_groups: Identity groups.
+        of_class: Those that have a real video, and a fake one.
+        widening: How much larger the standard error is than its draws tell, because groups share
+            people.
+    """
+
+    num_groups: int
+    of_class: tuple[int, int]
+    widening: float
+
+    @staticmethod
+    def of(label: Ints, group: Ints, wider: float = 1.0) -> Evidence:
+        """Count the groups (N,) of videos with labels (N,)."""
+        real, fake = (len(np.unique(group[label == side])) for side in (0, 1))
+        return Evidence(len(np.unique(group)), (real, fake), wider)
+
+    def reach(self, confidence: float = 0.95) -> float:
+        """Return how many standard errors of the draws an interval reaches.
+
+        Draws of G groups spread too little, by (G - 1) / G in variance, and how far they do is
+        itself uncertain: hence Student's quantile with G - 1 degrees of freedom.
+        """
+        from scipy.stats import t
+
+        if self.num_groups < 2:
+            return float("nan")
+        wide = self.num_groups / (self.num_groups - 1)
+        quantile = float(t.isf((1 - confidence) / 2, self.num_groups - 1))
+        return quantile * float(np.sqrt(wide)) * self.widening
+
+
+def spread_interval(value: float, draws: Floats, evidence: Evidence) -> tuple[float, float]:
+    """Return the 95 % interval of a share such as the AUC, by the spread of its draws.
+
+    It lies around the figure's log-odds, with Student's quantile, so that it stays inside 0..1 and
+    holds the truth about as often as it says even of 8 groups, where plain percentiles do not (how
+    often: docs/evaluation.md). Where the draws have no spread, as those of a perfect ranking, it is
+    Wilson's (1927) of as many trials as the harmonic mean of the classes' groups, doubled: the
+    variance of an AUC near 1 and of a balanced accuracy [ours].
+
+    Args:
+        value: The figure, in 0..1.
+        draws: Of it, shape (R,), float64; those that are not finite are left out, as where a
+            resample missed a class.
+        evidence: How many groups were drawn.
+
+    Returns:
+        Lower and upper bound, NaN without two draws.
+    """
+    known = draws[np.isfinite(draws)]
+    if len(known) < 2 or not np.isfinite(value):
+        return float("nan"), float("nan")
+    error = float(known.std(ddof=1))
+    reach = evidence.reach()
+    if not 0 < value < 1 or not error > 0:
+        return _wilson(value, 4 / sum(1 / count for count in evidence.of_class), reach)
+    odds = np.log(value / (1 - value))
+    half = min(reach * error / (value * (1 - value)), _MAX_ODDS)
+    low, high = 1 / (1 + np.exp(-(odds - half))), 1 / (1 + np.exp(-(odds + half)))
+    return float(low), float(high)
+
+
+def _wilson(value: float, trials: float, reach: float) -> tuple[float, float]:
+    middle = (value + reach**2 / (2 * trials)) / (1 + reach**2 / trials)
+    inside = value * (1 - value) / trials + reach**2 / (4 * trials**2)
+    half = reach * np.sqrt(inside) / (1 + reach**2 / trials)
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
 
 
 def interval(values: Floats, confidence: float = 0.95) -> tuple[float, float]:
@@ -127,14 +208,24 @@ def resampled_figures(
         return {name: np.zeros(0) for name in RESAMPLED}
     ranking = _Ranking(label, score)
     called = ranking.num_called(threshold)
-    parts: dict[str, list[Floats]] = {name: [] for name in RESAMPLED}
-    for times in _draws(member, num_resamples, seed):
-        curve = ranking.curve(times)
-        parts["auc"].append(curve.area())
-        parts["ap"].append(curve.average_precision())
-        parts["eer"].append(curve.equal_error_rate())
-        parts["balanced_accuracy"].append(curve.balanced_accuracy(called))
-    return {name: np.concatenate(found) for name, found in parts.items()}
+    parts = [ranking.curve(w).figures(called) for w in _draws(member, num_resamples, seed)]
+    return {name: np.concatenate([found[name] for found in parts]) for name in RESAMPLED}
+
+
+def drawn_figures(label: Ints, score: Floats, threshold: float = 0.5) -> dict[str, float]:
+    """Measure the figures of `resampled_figures` on each video once.
+
+    Args:
+        label: 0 real, 1 fake, shape (N,), int64.
+        score: Shape (N,), float64.
+        threshold: A score that reaches it is called fake.
+    """
+    if len(np.unique(label)) < 2:
+        return dict.fromkeys(RESAMPLED, float("nan"))
+    ranking = _Ranking(label, score)
+    found = ranking.curve(np.ones((1, len(label)), np.int64))
+    values = found.figures(ranking.num_called(threshold))
+    return {name: float(values[name][0]) for name in RESAMPLED}
 
 
 def _members(label: Ints, group: Ints | None) -> Ints | None:
@@ -195,6 +286,15 @@ class _Curves(NamedTuple):
 
     found: Floats
     accused: Floats
+
+    def figures(self, num_called: int) -> dict[str, Floats]:
+        """Measure all of `RESAMPLED`, where so many scores are called fake."""
+        return {
+            "auc": self.area(),
+            "ap": self.average_precision(),
+            "eer": self.equal_error_rate(),
+            "balanced_accuracy": self.balanced_accuracy(num_called),
+        }
 
     def area(self) -> Floats:
         """Measure the area under the ROC curve; whole numbers until the end, so without error."""

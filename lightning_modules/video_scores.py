@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from lightning_modules.bootstrap import bootstrap_interval
+from lightning_modules.dependence import shared_identities
 from lightning_modules.metrics import (
     average_precision,
     equal_error_rate,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datamodules.schema import VideoRecord
+    from lightning_modules.dependence import Shared
     from lightning_modules.metrics import ClipTable, Ints
     from lightning_modules.pooling import Pooling
 
@@ -63,7 +65,7 @@ class VideoScores(Metric):
         self.num_resamples = num_resamples
         self.pooling = pooling
         self._names: list[str] = []
-        self._groups: list[str] = []
+        self._identities: list[tuple[str, ...]] = []
         self.add_state("logit", default=[], dist_reduce_fx="cat")
         self.add_state("label", default=[], dist_reduce_fx="cat")
         self.add_state("key", default=[], dist_reduce_fx="cat")
@@ -78,10 +80,10 @@ class VideoScores(Metric):
 
         Args:
             records: The manifest; its rows are the video indices. A video is drawn together with
-                those whose first group id is the same.
+                those whose first group id is the same; the others widen the interval.
         """
         self._names = [record.video_id for record in records]
-        self._groups = [(*record.group_ids, record.video_id)[0] for record in records]
+        self._identities = [record.group_ids or (record.video_id,) for record in records]
 
     def update(
         self,
@@ -152,10 +154,12 @@ class VideoScores(Metric):
             values["frame_auc"] = roc_auc(label, clips.frame_logit.ravel())
             values["num_frames"] = float(len(label))
         if self.num_resamples:
+            group, shared = self._dependence(videos.video_index)
             values["video_auc_low"], values["video_auc_high"] = bootstrap_interval(
                 videos.label,
                 videos.score,
-                self._group_of(videos.video_index),
+                group,
+                shared=shared,
                 num_resamples=self.num_resamples,
             )
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
@@ -197,8 +201,9 @@ class VideoScores(Metric):
         known = video_index < len(self._names)
         return self._names[video_index] if known else f"video {video_index}"
 
-    def _group_of(self, video_index: Ints) -> Ints | None:
-        if not len(video_index) or video_index.max() >= len(self._groups):
-            return None
-        groups = [self._groups[i] for i in video_index]
-        return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    def _dependence(self, video_index: Ints) -> tuple[Ints | None, Shared | None]:
+        if not len(video_index) or video_index.max() >= len(self._identities):
+            return None, None
+        shown = [self._identities[i] for i in video_index]
+        first = np.unique([names[0] for names in shown], return_inverse=True)[1]
+        return first.astype(np.int64), shared_identities(shown)

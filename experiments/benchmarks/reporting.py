@@ -80,6 +80,7 @@ def write_generated(path: Path, num_rows: int, num_clips: int) -> None:
         video_id=name,
         label=fake,
         group=pl.format("person {}", group),
+        identities=pl.concat_list(pl.format("person {}", group)),
         paired_real=pl.when(fake)
         .then(pl.format("ffpp/c23//{}", video // 5 * 5))
         .otherwise(pl.lit("")),
@@ -112,6 +113,7 @@ _CONSTANTS = {
     "run": "generated",
     "checkpoint": "0",
     "config": "0",
+    "recipe": "0",
     "code": "0",
     "manifest": "0",
 }

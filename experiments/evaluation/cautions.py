@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Share of videos without a score from which on a set is another one [ours].
 _MANY_LOST = 0.05
-#: Identity groups below which percentile intervals are too narrow [ours].
-_FEW_GROUPS = 20
+#: Identity groups below which nobody measured how often intervals hold the truth [ours].
+_FEW_GROUPS = 8
 
 
 def cautions(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -63,7 +63,7 @@ def _of_one(evaluation: Evaluation) -> Iterator[str]:
     yield from _methods(videos)
     groups = len(np.unique(evaluation.group[~lost]))
     if groups < _FEW_GROUPS:
-        yield f"{groups} identity groups only: the interval is narrower than it should be"
+        yield f"{groups} identity groups only: intervals of fewer than {_FEW_GROUPS} are not tried"
     if facts["stage"] == "val":
         yield "a validation set; it chose the checkpoint, so its figures flatter"
     if str(facts["code"]).endswith("-dirty"):

@@ -11,6 +11,7 @@ import polars as pl
 from callbacks.ledger import LedgerError
 from experiments.evaluation.intervals import NUM_RESAMPLES, resamples_for
 from lightning_modules.bootstrap import interval, resampled_aucs
+from lightning_modules.dependence import auc_influence, shared_identities, widening
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,10 +40,11 @@ class Comparison(NamedTuple):
     Attributes:
         difference: First less second.
         low: Lower bound of its 95 % interval, from the paired bootstrap of identity groups, widened
-            for their number.
+            for their number and for the people that they share.
         high: Upper bound.
         p_bootstrap: Two-sided, from the same resamples; not below 1 / (resamples + 1).
-        p_delong: Two-sided, by DeLong's test for identity groups (Obuchowski 1997); NaN with one.
+        p_delong: Two-sided, by DeLong's test for identity groups (Obuchowski 1997), of the same
+            width; NaN with one.
         num_videos: Videos compared.
         num_groups: Identity groups they are of.
         num_left_out: Videos that only one of the runs scored.
@@ -86,17 +88,19 @@ def compare(
     areas = resampled_aucs(label, scores, group, num_resamples=count, seed=seed)
     gaps = areas[0] - areas[1]
     num_groups = both["group"].n_unique()
-    low, high = interval(gaps, _expanded(0.95, num_groups))
+    wider = _wider(label, scores, group, both)
+    low, high = interval(gaps, _expanded(0.95, num_groups, wider))
     exact = delong(label, np.stack(scores), group)
+    exact = exact._replace(covariance=exact.covariance * wider**2)
     return Comparison(
         float(exact.auc[0] - exact.auc[1]),
-        *(low, high, two_sided(gaps, num_groups), delong_p(exact)),
+        *(low, high, two_sided(gaps, num_groups, wider), delong_p(exact)),
         *counts,
         "" if len(gaps) else "one identity group only: no interval",
     )
 
 
-def two_sided(gaps: Floats, num_groups: int) -> float:
+def two_sided(gaps: Floats, num_groups: int, wider: float = 1.0) -> float:
     """Return how often resampled differences lie beyond zero, on the rarer side, doubled.
 
     Draws of few groups spread too little: of 12 groups and two equal runs 10 % of the plain shares
@@ -106,6 +110,7 @@ def two_sided(gaps: Floats, num_groups: int) -> float:
     Args:
         gaps: Shape (R,), float64; those that are not finite are left out.
         num_groups: Groups that were drawn, at least 2.
+        wider: How much larger the standard error is, because groups share people.
 
     Returns:
         In (0, 1], with one added above and below so that it is never 0; NaN of nothing.
@@ -117,22 +122,30 @@ def two_sided(gaps: Floats, num_groups: int) -> float:
         return math.nan
     rarer = min(int((known <= 0).sum()), int((known >= 0).sum()))
     share = min(1.0, 2 * (rarer + 1) / (len(known) + 1))
-    shrunk = norm.isf(share / 2) * math.sqrt((num_groups - 1) / num_groups)
+    shrunk = norm.isf(share / 2) * math.sqrt((num_groups - 1) / num_groups) / wider
     return float(2 * t.sf(shrunk, num_groups - 1))
 
 
-def _expanded(confidence: float, num_groups: int) -> float:
+def _wider(label: Ints, scores: list[Floats], group: Ints, both: pl.DataFrame) -> float:
+    """Tell how much the difference depends on people that groups share."""
+    if (both["identities"].list.len().max() or 0) < 2:  # type: ignore[operator]
+        return 1.0
+    first, second = (auc_influence(label, score)[1] for score in scores)
+    return widening(first - second, label, group, shared_identities(both["identities"]))
+
+
+def _expanded(confidence: float, num_groups: int, wider: float) -> float:
     """Return the share of the draws that an interval of that confidence must hold."""
     from scipy.stats import norm, t
 
     if num_groups < 2:
         return confidence
     bound = t.isf((1 - confidence) / 2, num_groups - 1) * math.sqrt(num_groups / (num_groups - 1))
-    return float(1 - 2 * norm.sf(bound))
+    return float(1 - 2 * norm.sf(bound * wider))
 
 
 def delong(label: Ints, scores: Floats, group: Ints | None = None) -> DeLong:
-    """Estimate AUCs and their covariance (DeLong et al. 1988), by midranks (Sun and Xu 2014).
+    """Estimate AUCs and their covariance (DeLong et al. 1988), by midranks.
 
     Videos of one group may depend on each other: their shares of beaten videos are summed before
     they are compared (Obuchowski, Biometrics 53, 1997, section 2), which for groups of one video
@@ -148,21 +161,17 @@ def delong(label: Ints, scores: Floats, group: Ints | None = None) -> DeLong:
         The covariance is NaN where a class is in one group only.
     """
     fake = label == 1
-    num_fakes, num_reals = int(fake.sum()), int((~fake).sum())
-    whole = np.stack([_midranks(score) for score in scores])
-    among_fakes = np.stack([_midranks(score[fake]) for score in scores])
-    among_reals = np.stack([_midranks(score[~fake]) for score in scores])
-    # How large a share of the other class each video beats; ties count half.
-    of_fakes = (whole[:, fake] - among_fakes) / num_reals
-    of_reals = 1 - (whole[:, ~fake] - among_reals) / num_fakes
+    measured = [auc_influence(label, score) for score in scores]
+    auc = np.array([value for value, _ in measured])
+    parts = np.stack([influence for _, influence in measured])
     member = np.arange(len(label)) if group is None else np.unique(group, return_inverse=True)[1]
-    fakes, reals = _Side.of(of_fakes, member, fake), _Side.of(of_reals, member, ~fake)
+    fakes, reals = _Side.of(parts, member, fake), _Side.of(parts, member, ~fake)
     num_groups = int(member.max()) + 1
     if min(fakes.num_groups, reals.num_groups) < 2:
-        return DeLong(of_fakes.mean(axis=1), np.full((len(scores), len(scores)), np.nan))
+        return DeLong(auc, np.full((len(scores), len(scores)), np.nan))
     between = num_groups / (num_groups - 1) * fakes.sums @ reals.sums.T
     covariance = fakes.covariance() + reals.covariance() + between + between.T
-    return DeLong(of_fakes.mean(axis=1), covariance)
+    return DeLong(auc, covariance)
 
 
 def delong_p(found: DeLong) -> float:
@@ -186,10 +195,10 @@ def delong_p(found: DeLong) -> float:
 
 
 class _Side(NamedTuple):
-    """The shares that the videos of one class beat, by group.
+    """What the videos of one class add to the distance of AUCs from the truth, by group.
 
     Attributes:
-        sums: How far they are from their mean, summed in each group over their number, (K, G).
+        sums: Summed in each group, (K, G).
         num_groups: Groups that have any.
     """
 
@@ -197,11 +206,10 @@ class _Side(NamedTuple):
     num_groups: int
 
     @staticmethod
-    def of(shares: Floats, member: Ints, wanted: NDArray[np.bool_]) -> _Side:
-        """Sum the shares (K, n) of the n wanted ones of N videos, member (N,)."""
-        gaps: Floats = (shares - shares.mean(axis=1, keepdims=True)) / shares.shape[1]
+    def of(parts: Floats, member: Ints, wanted: NDArray[np.bool_]) -> _Side:
+        """Sum the parts (K, N) of the wanted ones of N videos, member (N,)."""
         size = int(member.max()) + 1
-        sums = np.array([np.bincount(member[wanted], gap, size) for gap in gaps], np.float64)
+        sums = np.array([np.bincount(member, part * wanted, size) for part in parts], np.float64)
         return _Side(sums, len(np.unique(member[wanted])))
 
     def covariance(self) -> Floats:
@@ -210,16 +218,8 @@ class _Side(NamedTuple):
         return found
 
 
-def _midranks(score: Floats) -> Floats:
-    """Rank N scores from 1; ties share the middle of their ranks."""
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    middle: Floats = last - (count - 1) / 2
-    return middle[place]
-
-
 def _common(first: Evaluation, second: Evaluation) -> pl.DataFrame:
-    wanted = ["video_id", "label", "group", "sha256", "score"]
+    wanted = ["video_id", "label", "group", "identities", "sha256", "score"]
     one, two = (e.videos.select(wanted).drop_nulls("score") for e in (first, second))
     both = one.join(two, on="video_id", how="inner", maintain_order="left")
     names = f"{first.name} and {second.name}"

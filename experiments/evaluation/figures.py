@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from experiments.evaluation.ledgers import Evaluation
+    from lightning_modules.dependence import Shared
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -35,12 +36,14 @@ class Videos(NamedTuple):
     Attributes:
         label: 0 real, 1 fake, shape (V,), int64.
         score: Probability of fake, shape (V,), float64.
-        group: Number of the identity group, shape (V,), int64.
+        group: Number of the first identity, shape (V,), int64.
+        shared: Whom they show; None where each shows one person.
     """
 
     label: Ints
     score: Floats
     group: Ints
+    shared: Shared | None
 
 
 def counted_videos(evaluation: Evaluation, policy: NoFacePolicy = "excluded") -> Videos:
@@ -54,7 +57,11 @@ def counted_videos(evaluation: Evaluation, policy: NoFacePolicy = "excluded") ->
     if policy != "excluded":
         score = np.where(np.isnan(score), float(policy == "fake"), score)
     kept = ~np.isnan(score)
-    return Videos(evaluation.label[kept], score[kept], evaluation.group[kept])
+    shared = evaluation.shared
+    return Videos(
+        *(evaluation.label[kept], score[kept], evaluation.group[kept]),
+        None if shared is None else shared.of(kept),
+    )
 
 
 def unscored(evaluation: Evaluation) -> dict[str, int]:

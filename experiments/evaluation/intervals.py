@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lightning_modules.bootstrap import interval, resampled_figures
+from lightning_modules.bootstrap import (
+    Evidence,
+    drawn_figures,
+    resampled_figures,
+    spread_interval,
+)
+from lightning_modules.dependence import auc_influence, widening
 
 if TYPE_CHECKING:
     from experiments.evaluation.figures import Videos
@@ -65,5 +71,15 @@ def video_intervals(
         seed: Of the draws.
     """
     count = resamples_for(len(videos.label), num_resamples)
-    drawn = resampled_figures(*videos, threshold=threshold, num_resamples=count, seed=seed)
-    return Intervals({name: interval(values) for name, values in drawn.items()}, count)
+    label, score, group, shared = videos
+    drawn = resampled_figures(
+        label, score, group, threshold=threshold, num_resamples=count, seed=seed
+    )
+    values = drawn_figures(label, score, threshold)
+    wider = 1.0
+    if shared is not None and len(drawn["auc"]):
+        # Measured on the AUC; the other figures are taken to depend on people as it does.
+        wider = widening(auc_influence(label, score)[1], label, group, shared)
+    evidence = Evidence.of(label, group, wider)
+    bounds = {name: spread_interval(values[name], drawn[name], evidence) for name in drawn}
+    return Intervals(bounds, count)

@@ -15,6 +15,7 @@ from callbacks.ledger import (
     read_ledger,
     scan_ledger,
 )
+from lightning_modules.dependence import shared_identities
 from lightning_modules.pooling import Pooling, from_key
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lightning_modules.dependence import Shared
+
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
@@ -30,11 +33,11 @@ if TYPE_CHECKING:
 #: What tells evaluations apart: sets of one name may be of different videos.
 _KEYS = (*EVALUATION_KEYS, "manifest")
 #: Columns that hold one value in an evaluation, the keys first.
-FACTS = (*EVALUATION_KEYS, "seed", "config", "code", "manifest", "pooling")
+FACTS = (*EVALUATION_KEYS, "seed", "config", "recipe", "code", "manifest", "pooling")
 #: Columns of a video.
 VIDEO_COLUMNS = (
     *("video_id", "label", "dataset", "method", "compression", "split"),
-    *("group", "paired_real", "sha256"),
+    *("group", "identities", "paired_real", "sha256"),
 )
 #: Logits of one clip that differ by more are no copies of one score [ours]: evaluation in half
 #: precision and on other hardware stays below.
@@ -100,8 +103,16 @@ class Evaluation:
 
     @property
     def group(self) -> Ints:
-        """Number of each video's identity group, shape (V,)."""
+        """Number of each video's first identity, shape (V,)."""
         return self.videos["group"].rank("dense").to_numpy().astype(np.int64)
+
+    @property
+    def shared(self) -> Shared | None:
+        """Whom the videos show; None where each shows one person."""
+        identities = self.videos["identities"]
+        # Millions of videos of one person each are not looked through in Python.
+        several = identities.list.len().max() or 0
+        return shared_identities(identities) if several > 1 else None  # type: ignore[operator]
 
     def select(self, wanted: Bools) -> Evaluation:
         """Keep some of the videos, and their clips.

@@ -59,7 +59,9 @@ def paired_metrics(path: Path, num_resamples: int = 2000) -> dict[str, float] | 
         return None
     pairs = whole.select(wanted)
     label, score = pairs.label, pairs.score
-    low, high = bootstrap_interval(label, score, pairs.group, num_resamples=num_resamples)
+    low, high = bootstrap_interval(
+        label, score, pairs.group, shared=pairs.shared, num_resamples=num_resamples
+    )
     return {
         "clip_auc": roc_auc(label[pairs.clip_video], pairs.clip_logit),
         "video_auc": roc_auc(label, score),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lightning_modules.bootstrap import bootstrap_interval
+from lightning_modules.dependence import shared_identities
 from lightning_modules.metrics import roc_auc
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from datamodules.schema import VideoRecord
     from datamodules.storage.root import DataRoot
+    from lightning_modules.dependence import Shared
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
@@ -41,8 +43,9 @@ class Table(NamedTuple):
         names: Of the K features.
         values: Shape (N, K), float64; NaN where a file does not tell.
         label: 0 real, 1 fake, shape (N,), int64.
-        group: Number of the identity group, shape (N,), int64.
+        group: Number of the first identity, shape (N,), int64.
         split: Of each video, shape (N,), text.
+        shared: Whom they show; None where each shows one person.
     """
 
     names: tuple[str, ...]
@@ -50,12 +53,14 @@ class Table(NamedTuple):
     label: Ints
     group: Ints
     split: NDArray[np.str_]
+    shared: Shared | None
 
     def of(self, split: str) -> Table:
         """Keep the videos of one split."""
         kept = self.split == split
         return Table(
-            self.names, self.values[kept], self.label[kept], self.group[kept], self.split[kept]
+            *(self.names, self.values[kept], self.label[kept], self.group[kept]),
+            *(self.split[kept], None if self.shared is None else self.shared.of(kept)),
         )
 
 
@@ -184,13 +189,15 @@ def _table(rows: Sequence[dict[str, float]], records: Sequence[VideoRecord]) -> 
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     # A word that a file does not have is 0; a number that it does not tell is unknown.
     values = [[row.get(n, 0.0 if "=" in n else math.nan) for n in names] for row in rows]
-    groups = [(*record.group_ids, record.video_id)[0] for record in records]
+    identities = [record.group_ids or (record.video_id,) for record in records]
+    groups = [names[0] for names in identities]
     return Table(
         names,
         np.array(values, np.float64).reshape(len(rows), len(names)),
         np.array([record.label for record in records], np.int64),
         np.unique(groups, return_inverse=True)[1].astype(np.int64),
         np.array([record.split for record in records]),
+        shared_identities(identities),
     )
 
 
@@ -199,7 +206,9 @@ def _measure(
 ) -> Baseline:
     model.fit(train.values[:, columns], train.label)
     score = model.predict_proba(test.values[:, columns])[:, 1]
-    low, high = bootstrap_interval(test.label, score, test.group, num_resamples=NUM_RESAMPLES)
+    low, high = bootstrap_interval(
+        test.label, score, test.group, shared=test.shared, num_resamples=NUM_RESAMPLES
+    )
     return Baseline(name, kind, roc_auc(test.label, score), low, high, len(score))
 
 

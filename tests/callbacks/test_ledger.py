@@ -20,7 +20,7 @@ from callbacks.ledger import (
     write_ledger,
 )
 from callbacks.provenance import write_whole
-from tests.support.ledgers import CONSTANTS, SOURCE
+from tests.support.ledgers import CONSTANTS, SOURCE, toy_record, write_toy
 from tests.support.trainers import TinyData
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def test_what_is_no_ledger_is_refused_in_one_line(tmp_path: Path, frame: pl.Data
     with pytest.raises(LedgerError, match="not a ledger of this suite"):
         read_ledger(path)
     frame.write_parquet(path, metadata={"forgery_ledger": "99"})
-    with pytest.raises(LedgerError, match="version 99, this code reads versions 1 to 2"):
+    with pytest.raises(LedgerError, match="version 99, this code reads versions 1 to 3"):
         read_ledger(path)
     frame.drop("logit").write_parquet(path, metadata={"forgery_ledger": "1"})
     with pytest.raises(LedgerError, match="column logit is missing, not Float64"):
@@ -144,12 +144,24 @@ def test_a_file_of_the_version_before_conditions_is_read(
     tmp_path: Path, frame: pl.DataFrame
 ) -> None:
     path = tmp_path / "old.parquet"
-    frame.drop(list(ORDINARY)).write_parquet(path, metadata={VERSION_KEY: "1"})
+    before = frame.drop("identities", "recipe")
+    frame = frame.with_columns(recipe=pl.lit(""))
+    before.drop(list(ORDINARY)).write_parquet(path, metadata={VERSION_KEY: "1"})
     assert read_ledger(path).equals(frame)
     assert read_ledger(path, ["level", "logit"]).columns == ["level", "logit"]
-    frame.write_parquet(path, metadata={VERSION_KEY: "3"})
-    with pytest.raises(LedgerError, match="of version 3, this code reads versions 1 to 2"):
+    before.write_parquet(path, metadata={VERSION_KEY: "2"})
+    assert read_ledger(path).equals(frame)
+    frame.write_parquet(path, metadata={VERSION_KEY: "4"})
+    with pytest.raises(LedgerError, match="of version 4, this code reads versions 1 to 3"):
         read_ledger(path)
-    frame.drop("level").write_parquet(path, metadata={VERSION_KEY: "2"})
+    before.drop("level").write_parquet(path, metadata={VERSION_KEY: "2"})
     with pytest.raises(LedgerError, match="column level is missing"):
         read_ledger(path)
+
+
+def test_a_fake_names_both_of_its_people(tmp_path: Path) -> None:
+    record = toy_record("a_b", 1, group_ids=("ffpp/a", "ffpp/b"))
+    path = write_toy(tmp_path / "l.parquet", [record], [[1.0]])
+    row = read_ledger(path).row(0, named=True)
+    assert (row["group"], row["identities"]) == ("ffpp/a", ["ffpp/a", "ffpp/b"])
+    assert "ffpp/a ffpp/b" in path.with_suffix(".csv").read_text()

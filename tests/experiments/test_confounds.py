@@ -60,7 +60,7 @@ def test_baselines_are_fitted_on_train_and_measured_on_test() -> None:
     swapped = np.where(split == "train", label, rng.permutation(label))
     middle = np.where(label == 1, 5.0, rng.choice([1.0, 9.0], 200))
     values = np.stack([swapped, middle, np.full(200, np.nan)], axis=1).astype(float)
-    table = Table(("swapped", "middle", "unknown"), values, label, np.arange(200), split)
+    table = Table(("swapped", "middle", "unknown"), values, label, np.arange(200), split, None)
     rows = {row.name: row for row in baselines(table)}
     assert rows["middle"].auc == 1
     assert 0.3 < rows["swapped"].auc < 0.7

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SOURCE = Provenance(experiment="toy", seed=1, run="r", checkpoint="c", config="f", code="g")
+SOURCE = Provenance(
+    experiment="toy", seed=1, run="r", checkpoint="c", config="f", recipe="p", code="g"
+)
 CONSTANTS = {"stage": "test", "set": "toy", "pooling": "mean", "manifest": "m"}
 
 

@@ -138,6 +138,34 @@ def test_equal_runs_are_told_apart_in_5_of_100(tmp_path: Path) -> None:
     assert 0.02 < outside / 400 < 0.075
 
 
+def test_equal_runs_are_not_told_apart_by_people_that_fakes_share(tmp_path: Path) -> None:
+    # 12 people, two real videos each; 60 fakes of any two, of which the second one decides.
+    generator = np.random.default_rng(0)
+    target = generator.integers(12, size=60)
+    source = (target + generator.integers(1, 12, size=60)) % 12
+    people = [(f"p{i % 12}",) for i in range(24)]
+    people += [(f"p{a}", f"p{b}") for a, b in zip(target, source, strict=True)]
+    label = np.r_[np.zeros(24, np.int64), np.ones(60, np.int64)]
+    records = [
+        toy_record(f"v/{i}", int(label[i]), group_ids=names) for i, names in enumerate(people)
+    ]
+    (blank,) = read_evaluations([write_toy(tmp_path / "l.parquet", records, [[0.0]] * 84)])
+    first = pl.col("group").map_elements(lambda name: [name], pl.List(pl.String))
+    wrong = np.zeros((2, 2))
+    for seed in range(200):
+        runs = []
+        for _ in range(2):
+            score = 0.5 * generator.normal(size=84) + 1.2 * label
+            score[24:] += generator.normal(size=12)[source]
+            runs.append(replace(blank, videos=blank.videos.with_columns(score=pl.Series(score))))
+        alone = [replace(run, videos=run.videos.with_columns(identities=first)) for run in runs]
+        for row, pair in enumerate((runs, alone)):
+            found = compare(*pair, num_resamples=100, seed=seed)
+            wrong[row] += found.p_bootstrap < 0.05, found.p_delong < 0.05
+    assert wrong[0, 0] / 200 < 0.1
+    assert (wrong[0] < wrong[1]).all()
+
+
 def written(path: Path, label: Ints, score: Floats, run: str, lacking: int | None = None) -> Path:
     """A ledger of one clip a video, three videos to an identity."""
     records = [toy_record(f"v/{i}", int(k), group_ids=(f"p{i // 3}",)) for i, k in enumerate(label)]
