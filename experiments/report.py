@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 A ledger is scores/<set>.parquet of a run folder. Writes report.md and results.csv (every figure)
-into --out. Copies of a ledger count once; runs of one experiment are averaged; runs on one set are
-compared, each with each.
+into --out. Copies of a ledger count once; runs that differ in their seed alone are averaged; runs
+on one set are compared, each with each.
 """
 #: Runs on one set up to which each is compared with each [ours].
 _MAX_COMPARED = 6
@@ -30,10 +30,11 @@ _TOO_MANY = f"the first {_MAX_COMPARED} are compared; make compare holds all aga
 _MIN_DRAWN = 40
 _ABOUT = """\
 Fake is positive. Scores are pooled from clips to videos by {rule}; accuracy is at threshold
-{threshold:g}; a video without a score is {policy}. Intervals hold 95 % of the bootstrap draws of
-identity groups. ECE has {bins} bins of equal width. Same-footage pairs are fakes and the real
-videos they were made of: there source, codec and size tell nothing. `deepfakebench_video_auc` in
-results.csv is that suite's way of counting, for its published tables alone.
+{threshold:g}; a video without a score is {policy}. 95 % intervals are made of bootstrap draws of
+identity groups, widened where groups are few or share people. ECE has {bins} bins of equal width.
+Same-footage pairs are fakes and the real videos they were made of: there source, codec and size
+tell nothing. `deepfakebench_video_auc` in results.csv is that suite's way of counting, for its
+published tables alone.
 """
 _POLICIES = {
     "excluded": "counted in no figure",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from callbacks.provenance import PLACES, SEEDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from experiments.comparing.runs import Run
 
-#: Settings that say where a run lies or how it was started, and not what it does.
-_PLACES = ("trainer.default_root_dir", "checkpoint.dirpath", "ckpt_path", "trainer.logger")
+#: Most settings that tell runs of one experiment apart in words [ours].
+_MAX_TOLD = 3
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -31,9 +33,29 @@ def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     return {
         name: row
         for name, row in rows.items()
-        if not name.startswith(_PLACES)
+        if not name.startswith(PLACES)
         and len({value for value, values in zip(row, flat, strict=True) if values}) > 1
     }
+
+
+def told_apart(runs: Sequence[Run]) -> list[str]:
+    """Say by which settings runs differ, seeds aside.
+
+    Args:
+        runs: Of one experiment.
+
+    Returns:
+        Of each run its values, in their order; empty where they do not differ.
+    """
+    rows = {
+        name: row for name, row in differences(runs).items() if name.rpartition(".")[2] not in SEEDS
+    }
+    told = []
+    for place, run in enumerate(runs):
+        words = [f"{name} {row[place]}" for name, row in rows.items()] if run.config else []
+        more = [f"{len(words) - _MAX_TOLD} more"] if len(words) > _MAX_TOLD else []
+        told.append(", ".join(words[:_MAX_TOLD] + more))
+    return told
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

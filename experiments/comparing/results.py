@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from callbacks.ledger import LedgerError
+from experiments.comparing.differences import told_apart
 from experiments.evaluation.comparison import Comparison, compare
 from experiments.evaluation.figures import counted_videos, set_figures, unscored
 from experiments.evaluation.intervals import NUM_RESAMPLES, video_intervals
@@ -92,10 +93,11 @@ class SetResults:
 
 
 class Seeds(NamedTuple):
-    """Runs of one experiment on one set.
+    """Runs of one experiment and equal settings on one set.
 
     Attributes:
         experiment: Their experiment.
+        settings: What tells them from others of the experiment; empty where there are none.
         set_name: The set.
         num_seeds: How many.
         mean: Of their video AUCs.
@@ -103,6 +105,7 @@ class Seeds(NamedTuple):
     """
 
     experiment: str
+    settings: str
     set_name: str
     num_seeds: int
     mean: float
@@ -151,21 +154,33 @@ def seed_spread(runs: Sequence[Run], results: Sequence[SetResults]) -> list[Seed
         results: Their figures.
 
     Returns:
-        One for each experiment and set with at least two seeds.
+        One for each experiment, settings and set with at least two seeds.
     """
+    settings = _settings(runs)
     found = []
     for result in results:
-        groups: dict[str, dict[int | None, float]] = {}
+        groups: dict[tuple[str, str], dict[int | None, float]] = {}
         for run in runs:
             if run.name in result.cells:
-                groups.setdefault(run.experiment, {})[run.seed] = result.cells[run.name].auc
+                key = (run.experiment, run.recipe)
+                groups.setdefault(key, {})[run.seed] = result.cells[run.name].auc
         found += [
-            Seeds(name, result.name, len(of), float(np.mean(list(of.values()))),
+            Seeds(key[0], settings[key], result.name, len(of), float(np.mean(list(of.values()))),
                   float(np.std(list(of.values()), ddof=1)))
-            for name, of in groups.items()
+            for key, of in groups.items()
             if len(of) > 1
         ]  # fmt: skip
     return found
+
+
+def _settings(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
+    """Say what is special about each experiment and recipe, by the first run of it."""
+    first = {(run.experiment, run.recipe): run for run in reversed(runs)}
+    told: dict[tuple[str, str], str] = {}
+    for experiment in {run.experiment for run in runs}:
+        keys = [key for key in first if key[0] == experiment]
+        told |= dict(zip(keys, told_apart([first[key] for key in keys]), strict=True))
+    return told
 
 
 def by_method(results: Sequence[SetResults]) -> dict[tuple[str, str, int], dict[str, float]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import yaml
 
-from callbacks.provenance import CONFIG_NAME
+from callbacks.provenance import CONFIG_NAME, recipe_of
 from experiments.errors import UsageError
 from experiments.evaluation.ledgers import read_evaluations
 from experiments.run_folder import EVALUATIONS
@@ -60,6 +60,12 @@ class Run:
         """The group of runs that differ in their seed; that of a run without one is its name."""
         known = (str(one.facts["experiment"]) for one in self.evaluations.values())
         return str(self.config.get("experiment") or next((k for k in known if k), self.name))
+
+    @property
+    def recipe(self) -> str:
+        """Digest of its settings without seeds and places; empty if nobody knows them."""
+        known = (str(one.facts["recipe"]) for one in self.evaluations.values())
+        return recipe_of(self.config) or next((k for k in known if k), "")
 
     @property
     def fit(self) -> dict[str, Any]:

@@ -37,8 +37,8 @@ WHOLE = "all"
 PAIRS = "same-footage pairs"
 #: Most methods, data sets or compressions that get a row each, those of most videos [ours].
 MAX_PARTS = 100
-#: What runs that are averaged have in common; the last is not told.
-_SAME = ("experiment", "set", "condition", "part", "manifest")
+#: What runs that are averaged have in common; the last two are not told as such.
+_SAME = ("experiment", "set", "condition", "part", "recipe", "manifest")
 #: Figures that are averaged over the runs of a group.
 SEED_FIGURES = ("video_auc", "video_eer", "video_ap", "clip_auc", "frame_auc")
 
@@ -89,24 +89,29 @@ def result_rows(evaluation: Evaluation, options: ReportOptions) -> list[Row]:
 
 
 def seed_rows(rows: Sequence[Row]) -> list[Row]:
-    """Average the runs of each experiment on each set, condition and part, of each its first row.
+    """Average runs that differ in nothing but their seed, on each set, condition and part.
 
     Args:
-        rows: Of `result_rows`.
+        rows: Of `result_rows`; of each run its first row of a part counts.
 
     Returns:
-        experiment, set, condition, part, `num_runs`, and for `SEED_FIGURES` `<figure>_mean` and
-        `<figure>_sd` (of a sample; NaN for one run).
+        experiment, set, condition, part, `recipe` where the experiment has several, `num_runs`,
+        and for `SEED_FIGURES` `<figure>_mean` and `<figure>_sd` (of a sample; NaN for one run).
     """
     # Of one run one row: two of its checkpoints are no two seeds.
     groups: dict[tuple[str, ...], dict[tuple[str, int | None], Row]] = {}
     for row in rows:
         key = tuple(row[name] for name in _SAME)
         groups.setdefault(key, {}).setdefault((row["run"], row["seed"]), row)
+    recipes: dict[str, set[str]] = {}
+    for row in rows:
+        recipes.setdefault(row["experiment"], set()).add(row["recipe"])
     found = []
     for key, of_runs in groups.items():
         members = list(of_runs.values())
-        averaged: Row = dict(zip(_SAME[:-1], key[:-1], strict=True))
+        averaged: Row = dict(zip(_SAME[:-2], key[:-2], strict=True))
+        if len(recipes[key[0]]) > 1:
+            averaged["recipe"] = key[-2]
         averaged["num_runs"] = len(members)
         for figure in SEED_FIGURES:
             values = [row[figure] for row in members if figure in row]

@@ -37,6 +37,7 @@ SEED_COLUMNS = {
     "set": "set",
     "condition": "condition",
     "part": "part",
+    "recipe": "recipe",
     "num_runs": "runs",
     "video_auc_mean": "video AUC",
     "video_auc_sd": "sd",
@@ -56,7 +57,7 @@ DIFFERENCE_COLUMNS = {
     "reason": "note",
 }
 #: Headings of texts, which stand on the left.
-_TEXTS = ("run", "set", "condition", "part", "experiment", "runs", "note")
+_TEXTS = ("run", "set", "condition", "part", "experiment", "recipe", "runs", "note")
 
 
 def cells(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[list[str]]:

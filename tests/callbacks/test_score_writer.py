@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from callbacks import ScoreWriter, read_ledger
-from callbacks.provenance import CONFIG_NAME, code_version
+from callbacks.provenance import CONFIG_NAME, code_version, recipe_of
 from experiments.evaluation.ledgers import Evaluation, read_evaluations
 from lightning_modules.metrics import roc_auc
 from lightning_modules.pooling import Pooling
@@ -67,6 +67,10 @@ def test_rows_name_checkpoint_and_configuration_of_the_run(tmp_path: Path) -> No
     assert row["checkpoint"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:16]
     assert row["config"] == hashlib.sha256(config).hexdigest()[:16]
     assert (row["experiment"], row["seed"]) == ("ftcn_tt", 7)
+    moved = {"seed_everything": 8, "experiment": "ftcn_tt", "model": "tiny", "ckpt_path": "x"}
+    assert row["recipe"] == recipe_of(moved)
+    assert row["recipe"] != recipe_of({**moved, "model": "small"})
+    assert recipe_of({}) == ""
 
 
 def test_several_test_sets_have_a_ledger_each(tmp_path: Path) -> None:

@@ -105,6 +105,11 @@ def test_runs_of_one_experiment_are_averaged(tmp_path: Path) -> None:
     # Another checkpoint of a run is no seed, and other videos are not averaged with these.
     again = [{**row, "checkpoint": "last", "video_auc": 0.0} for row in rows if row["seed"] == 1]
     assert seed_rows([*rows, *again])[0] == whole
+    # Nor is a run with other settings.
+    tuned = [{**row, "recipe": "q", "run": "tuned", "video_auc": 0.0} for row in rows[:4]]
+    apart = [r for r in seed_rows([*rows, *tuned]) if r["part"] == WHOLE]
+    assert [(r["recipe"], r["num_runs"]) for r in apart] == [("p", 3), ("q", 1)]
+    assert apart[0]["video_auc_mean"] == whole["video_auc_mean"]
     elsewhere = [{**row, "manifest": "another"} for row in rows]
     assert [r for r in seed_rows([*rows, *elsewhere]) if r["part"] == WHOLE] == [whole, whole]
 

@@ -175,14 +175,33 @@ def test_the_cost_is_that_of_the_records(folders: list[Path], tmp_path: Path) ->
     assert ">2.50<" in (out / "index.html").read_text().split('id="cost"')[1]
 
 
-def test_seeds_are_summarised_within_their_experiment(folders: list[Path]) -> None:
-    runs = read_runs(folders)
+def test_runs_with_other_settings_are_no_seeds_of_each_other(
+    tmp_path: Path, folders: list[Path]
+) -> None:
+    place = {"default_root_dir": str(tmp_path), "callbacks": [{"init_args": {"seed": 3}}]}
+    named = {"one": (1, 0.1), "two": (2, 0.1), "other": (3, 0.2), "another": (4, 0.2)}
+    made = [
+        write_run(tmp_path / name, "b", seed, 1.0, data={"seed": seed, "lr": lr},
+                  trainer=place | {"default_root_dir": name, "callbacks": [{"seed": seed}]})
+        for name, (seed, lr) in named.items()
+    ]  # fmt: skip
+    runs = read_runs(made)
     results = measure(runs, num_resamples=50)
-    (row,) = seed_spread(runs, results)
-    values = [results[0].cells[name].auc for name in ("strong", "again")]
-    assert (row.experiment, row.set_name, row.num_seeds) == ("b", "ffpp", 2)
-    assert row.mean == pytest.approx(np.mean(values))
-    assert row.deviation == pytest.approx(np.std(values, ddof=1))
+    rows = seed_spread(runs, results)[:2]
+    assert [(row.settings, row.num_seeds) for row in rows] == [
+        ("data.lr 0.1", 2), ("data.lr 0.2", 2)
+    ]  # fmt: skip
+    areas = [results[0].cells[name].auc for name in ("one", "two")]
+    assert rows[0].mean == pytest.approx(np.mean(areas))
+    assert rows[0].deviation == pytest.approx(np.std(areas, ddof=1))
+    assert seed_spread(runs[1:3], results) == []
+    # One experiment, but one of the runs has settings that the other lacks.
+    runs = read_runs(folders)
+    assert seed_spread(runs, measure(runs, num_resamples=50)) == []
+    assert main([*map(str, made), "--out", str(tmp_path / "out")]) == 0
+    table = (tmp_path / "out" / "index.html").read_text().split("Seeds:")[1].split("</table>")[0]
+    assert "data.lr 0.1" in table
+    assert "data.lr 0.2" in table
 
 
 def test_manipulations_are_measured_against_all_reals(folders: list[Path]) -> None:
