@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         help="those of the unchanged videos, or searched again in the perturbed ones (clean)",
     )
     parser.add_argument(
+        "--no-face",
+        choices=("excluded", "real", "fake"),
+        default="excluded",
+        help="what videos without a score count as (excluded)",
+    )
+    parser.add_argument(
         "--drop-stores", action="store_true", help="remove each perturbed store once it is scored"
     )
     add_common_options(parser)
@@ -288,11 +294,13 @@ def _report(
     run = arguments.run
     name = run.resolve().name
     clean = ledgers["clean"]
-    rows = [condition_row("clean", 0, clean, clean)]
-    rows += [condition_row(p.name, p.level, ledgers[p.key], clean) for p in perturbations]
+    policy = arguments.no_face
+    rows = [condition_row("clean", 0, clean, clean, policy)]
+    rows += [condition_row(p.name, p.level, ledgers[p.key], clean, policy) for p in perturbations]
     facts = {"run": name, "checkpoint": digest(checkpoint_of(run)), "faces": arguments.faces}
+    facts["no_face"] = policy
     again = arguments.faces == "again"
-    table = as_markdown(rows, f"Robustness of {name}", again)
+    table = as_markdown(rows, f"Robustness of {name}", again, policy)
     write_text_atomically(folder / "robustness.csv", as_csv(rows))
     write_text_atomically(folder / "robustness.json", as_json(rows, perturbations, facts))
     write_text_atomically(folder / "robustness.md", table)

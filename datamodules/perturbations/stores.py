@@ -78,7 +78,8 @@ def make_stores(
         perturbations: Which to make.
         split: Whose videos are taken; a store holds no others.
         seed: Of all draws.
-        search: Search the faces anew in the changed frames, instead of taking those of `clean`.
+        search: Search the faces anew in the changed frames, instead of taking those of `clean`;
+            also in videos that have none there.
         num_workers: Processes at once; 1 works in this one. Has no influence on the result.
         tell: Called with the number of videos done and of all, over all perturbations.
 
@@ -137,7 +138,7 @@ class _Work:
     Args:
         out: Folder of the stores.
         ledger: Of what is done.
-        jobs: One for each perturbation and video with faces.
+        jobs: One for each perturbation and video that may have a face.
 
     Attributes:
         results: What `perturb_record` returned, by perturbation and video.
@@ -179,7 +180,7 @@ class _Work:
         return failures
 
     def result(self, perturbation: Perturbation, record: VideoRecord) -> dict[str, Any] | None:
-        """Give what became of a video; None where it failed or had no face to begin with."""
+        """Give what became of a video; None where it failed or was not tried."""
         return self.results.get((perturbation.key, record.video_id))
 
     def _is_whole(self, job: Job, result: dict[str, Any]) -> bool:
@@ -226,8 +227,13 @@ def _jobs(
         )
         for perturbation in perturbations
         for record in records
-        if record.status == "ok"
+        if _is_tried(record, settings.search)
     ]
+
+
+def _is_tried(record: VideoRecord, search: bool) -> bool:
+    """Tell whether a face may be found: where it was, or anywhere in what can be decoded."""
+    return record.status == "ok" or (search and record.num_frames > 0)
 
 
 def _describe(
@@ -246,7 +252,11 @@ def _describe(
     )
     write_checksums(folder, {file["path"]: file["sha256"] for file in files})
     write_prepared_info(folder, info)
-    changed = (_changed(r, found[r.video_id]) for r in store.records if r.video_id in found)
+    changed = (
+        _changed(r, found[r.video_id]) if _is_tried(r, settings.search) else r
+        for r in store.records
+        if r.video_id in found
+    )
     write_manifest(changed, folder / MANIFEST_NAME)
 
 
@@ -259,8 +269,6 @@ def _counts(found: Mapping[str, dict[str, Any] | None]) -> dict[str, int]:
 
 def _changed(record: VideoRecord, result: dict[str, Any] | None) -> VideoRecord:
     """Put what became of a video into its record."""
-    if record.status != "ok":
-        return record
     if result is None:
         return replace(record, status="unreadable", tracks=())
     files = tuple(file["path"] for file in result["files"])

@@ -28,7 +28,8 @@ from datamodules.preprocess.frame_choice import (
     keeps_numbers,
     taken,
 )
-from datamodules.store.track_file import TrackReader
+from datamodules.preprocess.prepare import cached_backend, track_fps
+from datamodules.store.track_file import TrackMeta, TrackReader
 from datamodules.video.frames_reader import is_frames
 from datamodules.video.reader import file_sha256, open_video
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from datamodules.preprocess.prepare import PrepareOptions
     from datamodules.schema import FaceTrack, VideoRecord
     from datamodules.storage.root import DataRoot
-    from datamodules.store.track_file import TrackMeta
 
 
 @dataclass(frozen=True)
@@ -175,12 +175,30 @@ def _plan(task: PerturbTask) -> _Plan:
     moved = [_moved(reader.track, source, place, scale) for reader in readers]
     kept = [(track, _role(r, i)) for i, (track, r) in enumerate(zip(moved, readers, strict=True))]
     kept = [(track, role) for track, role in kept if len(track)]
-    meta = readers[0].meta
+    meta = readers[0].meta if readers else _new_meta(task, source)
     for reader in readers:
         reader.close()
     slower = outcome.fps / footage.fps if footage.fps else 1.0
     meta = replace(meta, fps=meta.fps * slower, height=outcome.height, width=outcome.width)
     return _Plan(footage, outcome, numbers, [t for t, _ in kept], [r for _, r in kept], meta)
+
+
+def _new_meta(task: PerturbTask, numbers: Sequence[int]) -> TrackMeta:
+    """Describe the source of a video that had no face when it was prepared."""
+    record, options = task.record, task.options
+    backend = cached_backend(options, task.raw.folder)
+    video = task.raw.folder / record.path
+    is_lossless = options.image_format != "jpg"
+    return TrackMeta(
+        source_sha256=record.sha256,
+        backend=backend.name,
+        backend_version=backend.version,
+        fps=track_fps(video, record.fps, record.frames, numbers),
+        height=record.height,
+        width=record.width,
+        image_format=options.image_format,
+        **({"quality": 0} if is_lossless else {}),
+    )
 
 
 def _check_same(video: Path, record: VideoRecord) -> None:
@@ -202,12 +220,12 @@ def _footage(
             faces[numbers[index]].append(box)
         sides.append(np.sqrt(np.prod(track.box[:, 2:] - track.box[:, :2], axis=1)))
     return Footage(
-        num_frames=max(faces) + 1,
+        num_frames=max(faces, default=record.num_frames - 1) + 1,
         fps=record.fps,
         height=record.height,
         width=record.width,
         name=record.sha256,
-        face_px=float(np.median(np.concatenate(sides))),
+        face_px=float(np.median(np.concatenate(sides))) if sides else 0.0,
         faces=faces,
     )
 

@@ -286,7 +286,7 @@ def _store(
         source_sha256=info.sha256,
         backend=backend.name,
         backend_version=backend.version,
-        fps=(info.fps or _UNKNOWN_FPS) / _step(task, found),
+        fps=track_fps(task.root / task.path, info.fps, task.frames, found.numbers),
         height=info.height,
         width=info.width,
         image_format=image_format,
@@ -302,13 +302,19 @@ def _store(
     return [{**track, "path": f"tracks/{task.video_id}/{track['path']}"} for track in stored]
 
 
-def _step(task: VideoTask, found: Found) -> float:
-    """Tell how many frames lie between those taken; pictures may have gaps of their own."""
-    video = task.root / task.path
-    if not is_frames(video):
-        return mean_step(found.numbers)
-    numbers = frame_files(video, task.frames).numbers
-    return mean_step([numbers[number] for number in found.numbers])
+def track_fps(video: Path, fps: float, frames: Sequence[str], numbers: Sequence[int]) -> float:
+    """Tell how many of the taken frames there are a second.
+
+    Args:
+        video: The file, or a folder of pictures, which may have gaps of their own.
+        fps: Frames a second of the video, 0 where it is not known.
+        frames: Pictures that belong to it, as in `VideoRecord`.
+        numbers: Frames that are taken, ascending.
+    """
+    if is_frames(video):
+        pictures = frame_files(video, tuple(frames)).numbers
+        numbers = [pictures[number] for number in numbers]
+    return (fps or _UNKNOWN_FPS) / mean_step(numbers)
 
 
 def _dropped_frames(found: Found, tracks: Sequence[LinkedTrack[Face]]) -> list[dict[str, Any]]:

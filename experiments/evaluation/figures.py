@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -53,15 +54,26 @@ def counted_videos(evaluation: Evaluation, policy: NoFacePolicy = "excluded") ->
         evaluation: Any.
         policy: What they count as.
     """
-    score = evaluation.score
-    if policy != "excluded":
-        score = np.where(np.isnan(score), float(policy == "fake"), score)
+    score = with_policy(evaluation, policy).score
     kept = ~np.isnan(score)
     shared = evaluation.shared
     return Videos(
         *(evaluation.label[kept], score[kept], evaluation.group[kept]),
         None if shared is None else shared.of(kept),
     )
+
+
+def with_policy(evaluation: Evaluation, policy: NoFacePolicy) -> Evaluation:
+    """Give the videos without a score the one that a policy says; they stay without clips.
+
+    Args:
+        evaluation: Any.
+        policy: What they count as.
+    """
+    if policy == "excluded":
+        return evaluation
+    filled = pl.col("score").fill_null(float(policy == "fake"))
+    return replace(evaluation, videos=evaluation.videos.with_columns(filled))
 
 
 def unscored(evaluation: Evaluation) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.evaluation.comparison import compare
-from experiments.evaluation.figures import counted_videos
+from experiments.evaluation.figures import counted_videos, with_policy
 from experiments.evaluation.intervals import video_intervals
 from experiments.evaluation.ledgers import read_evaluations
 from lightning_modules.metrics import roc_auc
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from datamodules.perturbations.table import Perturbation
+    from experiments.evaluation.figures import NoFacePolicy
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class ConditionRow:
     Attributes:
         name: Of the perturbation or control, `clean` without any.
         level: 1 to 5, 0 where there are none.
-        videos: Videos with a score.
-        unscored: Videos without one.
+        videos: Videos that figures count.
+        unscored: Videos without a score, counted or not.
         video_auc: Area under the ROC curve of videos.
         low: Lower end of its 95 % interval, by the bootstrap over identity groups.
         high: Upper end.
         clip_auc: Area under the ROC curve of clips.
-        change: Video AUC less that of the clean videos, on those that both scored.
+        change: Video AUC less that of the clean videos, on those counted in both.
         change_low: Lower end of its 95 % interval, by the paired bootstrap over identity groups.
         change_high: Upper end.
     """
@@ -57,7 +58,9 @@ class ConditionRow:
     change_high: float
 
 
-def condition_row(name: str, level: int, ledger: Path, clean: Path) -> ConditionRow:
+def condition_row(
+    name: str, level: int, ledger: Path, clean: Path, policy: NoFacePolicy = "excluded"
+) -> ConditionRow:
     """Measure one ledger.
 
     Args:
@@ -65,22 +68,25 @@ def condition_row(name: str, level: int, ledger: Path, clean: Path) -> Condition
         level: Of the condition.
         ledger: The Parquet file of its test.
         clean: That of the test on the unchanged videos.
+        policy: What videos without a score count as.
 
     Raises:
         LedgerError: If one cannot be read.
     """
     whole = read_evaluations([ledger])[0]
-    scored = np.isfinite(whole.score)
+    unscored = int(np.isnan(whole.score).sum())
+    whole = with_policy(whole, policy)
+    counted = np.isfinite(whole.score)
     change = (math.nan, math.nan, math.nan)
-    if scored.any():
-        change = compare(whole, read_evaluations([clean])[0])[:3]
-    kept = whole.select(scored)
+    if counted.any():
+        change = compare(whole, with_policy(read_evaluations([clean])[0], policy))[:3]
+    kept = whole.select(counted)
     low, high = video_intervals(counted_videos(whole)).auc
     return ConditionRow(
         name=name,
         level=level,
-        videos=int(scored.sum()),
-        unscored=int((~scored).sum()),
+        videos=int(counted.sum()),
+        unscored=unscored,
         video_auc=roc_auc(kept.label, kept.score),
         low=low,
         high=high,
@@ -148,13 +154,16 @@ def as_json(
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
-def as_markdown(rows: Sequence[ConditionRow], heading: str, again: bool) -> str:
+def as_markdown(
+    rows: Sequence[ConditionRow], heading: str, again: bool, policy: NoFacePolicy = "excluded"
+) -> str:
     """Write the table of perturbations by levels, and what the figures are.
 
     Args:
         rows: Of one run.
         heading: Names the run.
         again: Whether faces were searched again in the perturbed videos.
+        policy: What videos without a score count as.
     """
     table = by_name(rows)
     levels = sorted({level for found in table.values() for level in found})
@@ -176,7 +185,8 @@ def as_markdown(rows: Sequence[ConditionRow], heading: str, again: bool) -> str:
     lost = {f"{row.name} {row.level}": row.unscored for row in rows if row.unscored}
     if lost:
         told = ", ".join(f"{name} {count}" for name, count in lost.items())
-        lines.append(f"Videos without a score, counted in no figure: {told}.")
+        how = "counted in no figure" if policy == "excluded" else f"counted as {policy}"
+        lines.append(f"Videos without a score, {how}: {told}.")
     return "\n".join(lines) + "\n"
 
 

@@ -64,7 +64,8 @@ def test_baselines_are_fitted_on_train_and_measured_on_test() -> None:
     rows = {row.name: row for row in baselines(table)}
     assert rows["middle"].auc == 1
     assert 0.3 < rows["swapped"].auc < 0.7
-    assert rows["middle"].low == rows["middle"].high == 1
+    # 100 videos, 50 of each class, without an error: no proof of an AUC of 1.
+    assert 0.95 < rows["middle"].low < rows["middle"].high == 1
     assert "logistic regression" in rows
     one_class = table._replace(label=np.where(split == "test", 1, label))
     assert baselines(one_class) == []

@@ -125,6 +125,12 @@ def test_faces_are_searched_again_on_demand(
     slow = read_ledger(folder / "frame_rate-4" / "scores" / "test.parquet")
     assert set(slow["status"]) == {"ok"}
     assert json.loads((folder / "robustness.json").read_text())["faces"] == "again"
+    # Who is not found passes for real: no fake is told, and no AUC above chance.
+    assert sweep(base, *words, "--no-face", "real") == 0
+    said = capsys.readouterr().out
+    assert "Videos without a score, counted as real: noise 4 4." in said
+    assert "| noise | 0.500" in said
+    assert json.loads((folder / "robustness.json").read_text())["no_face"] == "real"
     assert sweep(base, *words, "--drop-stores") == 0
 
 

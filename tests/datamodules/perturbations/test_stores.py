@@ -12,6 +12,7 @@ import pytest
 
 import datamodules.perturbations.searching as searching
 import datamodules.perturbations.stores as stores
+import datamodules.perturbations.tracks as tracks
 from datamodules.datasets.folder import read_folder
 from datamodules.errors import DataError
 from datamodules.faces.detect import Face, five_points
@@ -205,3 +206,41 @@ def test_faces_searched_again_may_not_be_found(
     assert make_stores(raw, clean, tmp_path / "out", wanted, search=True).num_kept == 6
     # Those of the clean videos are other tracks.
     assert make_stores(raw, clean, tmp_path / "out", wanted).num_kept == 0
+
+
+@pytest.mark.parametrize("frames", ["all", "spread:4"])
+def test_faces_may_turn_up_where_the_clean_video_had_none(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: str
+) -> None:
+    raw, clean = open_root(base / "raw"), tmp_path / "clean"
+    source = read_folder(raw, name="toy")
+    prepare_folder(source, clean, PrepareOptions(backend="given", frames=frames), 1)
+    info = json.loads((clean / "prepared.json").read_text())
+    info["parameters"]["backend"] = "mesh"
+    (clean / "prepared.json").write_text(json.dumps(info))
+    # As a finder leaves it that saw no face in one video, and could not read another one.
+    rows = [json.loads(line) for line in (clean / "manifest.jsonl").read_text().splitlines()]
+    lost = next(row for row in rows if row["video_id"].endswith("/b"))
+    lost |= {"status": "no_face", "tracks": []}
+    broken = {**lost, "video_id": "toy/x", "status": "unreadable", "num_frames": 0}
+    text = "".join(json.dumps(row) + "\n" for row in [*rows, broken])
+    (clean / "manifest.jsonl").write_text(text)
+    for module in (stores, searching, tracks):
+        monkeypatch.setattr(module, "cached_backend", lambda *_: NoiseBlind())
+    wanted = perturbation("noise", 1), perturbation("noise", 5)
+    done = make_stores(raw, clean, tmp_path / "out", wanted, search=True)
+    assert not done.failures
+    quiet, loud = (PreparedStore(done.folders[p.key]) for p in wanted)
+    statuses = [{r.video_id[-1]: r.status for r in store.records} for store in (quiet, loud)]
+    assert statuses[0] == {"a": "ok", "b": "ok", "x": "unreadable"}
+    assert statuses[1] == {"a": "no_face", "b": "no_face", "x": "unreadable"}
+    readers = {r.video_id[-1]: quiet.reader(r.tracks[0]) for r in quiet.records if r.tracks}
+    readers["b"].verify()
+    assert readers["b"].meta.fps == readers["a"].meta.fps
+    assert readers["b"].meta.fps == 25 if frames == "all" else 5 < readers["b"].meta.fps < 10
+    assert readers["b"].meta.height == 96
+    # With the faces of the clean videos there is nothing to cut out of it.
+    done = make_stores(raw, clean, tmp_path / "same", wanted[:1])
+    assert {r.video_id[-1]: r.status for r in PreparedStore(done.folders["noise-1"]).records} == {
+        "a": "ok", "b": "no_face", "x": "unreadable"
+    }  # fmt: skip
