@@ -213,11 +213,17 @@ class _Job:
 
     def finished(self, folder: Path, item: Input) -> dict[str, Any] | None:
         """Read the report of a video that was done before, with all that is wanted now."""
-        from experiments.predicting.folder import finished_report
+        from experiments.predicting.folder import finished_report, scored_with
 
-        specs = [detector.spec for detector in self.detectors]
-        models = {s.name: [s.facts.checkpoint_sha256, self.options.stride_of(s)] for s in specs}
-        wanted = {"models": models, "backend": self.options.backend}
+        models = [
+            {
+                "name": spec.name,
+                "checkpoint_sha256": spec.facts.checkpoint_sha256,
+                "settings": self.options.settings_of(spec),
+            }
+            for spec in (detector.spec for detector in self.detectors)
+        ]
+        wanted = scored_with(models, self.options.backend)
         video = None if item.is_url else Path(item.source)
         return finished_report(
             folder, wanted, video, annotated=self.annotated, explained=self.explained

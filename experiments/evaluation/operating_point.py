@@ -6,6 +6,7 @@ reaches a threshold; near the threshold no call is made. The order of videos sta
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -86,6 +87,12 @@ class OperatingPoint:
     pooling: str
     checkpoint: str
     fitted_on: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Name it by all that it is: 16 hexadecimal digits."""
+        content = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def calibrated(self, prob: Floats) -> Floats:
         """Calibrate scores of videos.

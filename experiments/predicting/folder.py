@@ -24,6 +24,11 @@ SUMMARY = "summary.csv"
 _COLUMNS = (
     *("video", "status", "video_score", "calibrated_probability", "call", "reason", "folder"),
 )
+#: Settings that change no score.
+_FOR_SPEED = frozenset({"batch", "device"})
+#: Differences that are named. [ours]
+_MAX_NAMED = 3
+_LACKING = object()
 
 
 @contextmanager
@@ -78,12 +83,14 @@ def finished_report(
         return None
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        same = report["schema_version"] == SCHEMA_VERSION and scored_with(report) == wanted
-    except (OSError, ValueError, LookupError, TypeError):
-        same = False
-    if not same:
+        found = scored_with(report["models"], report["settings"]["backend"])
+        others = _differing(found | {"schema": report["schema_version"]}, wanted)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        others = "it cannot be read"
+    if others:
         raise UsageError(
-            f"{path} was written by other models or settings; name a new folder with --out"
+            f"{path} was written by other models or settings ({others}); "
+            "name a new folder with --out"
         )
     if video is not None and report["video"]["sha256"] != file_sha256(video):
         raise UsageError(
@@ -96,17 +103,34 @@ def finished_report(
     return None if lacking else dict(report)
 
 
-def scored_with(report: dict[str, Any]) -> dict[str, Any]:
+def scored_with(models: Sequence[dict[str, Any]], backend: str) -> dict[str, Any]:
     """Say by what a report was made: two that agree in it may stand in one table.
 
     Args:
-        report: Its content.
+        models: Of each its `name`, `checkpoint_sha256` and `settings`, as reports have them.
+        backend: Who found the faces.
+
+    Returns:
+        Values by name. What only decides how fast it was is not among them.
     """
-    models = {
-        model["name"]: [model["checkpoint_sha256"], model["settings"]["stride"]]
-        for model in report["models"]
+    facts = {
+        "schema": SCHEMA_VERSION,
+        "faces": backend,
+        "models": sorted(m["name"] for m in models),
     }
-    return {"models": models, "backend": report["settings"]["backend"]}
+    for model in models:
+        settings = {k: v for k, v in model["settings"].items() if k not in _FOR_SPEED}
+        for name, value in ({"weights": model["checkpoint_sha256"]} | settings).items():
+            facts[f"{name.replace('_', ' ')} of {model['name']}"] = value
+    return facts
+
+
+def _differing(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Name what differs; a report of an older version may lack something as well."""
+    if found["models"] != wanted["models"]:
+        return "models"
+    names = [name for name in wanted if found.get(name, _LACKING) != wanted[name]]
+    return ", ".join(names[:_MAX_NAMED])
 
 
 def _move_files(source: Path, target: Path) -> None:

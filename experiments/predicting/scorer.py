@@ -47,6 +47,11 @@ class ModelFacts:
     notes: tuple[str, ...] = ()
     code: str = field(default_factory=code_version)
 
+    @property
+    def precision(self) -> str:
+        """In what the network calculates: engines of the same give the same scores, to 1e-5."""
+        return "bfloat16" if self.engine == "bf16" else "float32"
+
 
 @dataclass(frozen=True)
 class ClipSpec:

@@ -81,6 +81,21 @@ class ScoringOptions:
         stride = self.stride_of(spec)
         return ClipKind(spec.num_frames, spec.image_size, spec.alignment, stride, spread)
 
+    def settings_of(self, spec: ClipSpec) -> dict[str, Any]:
+        """Tell by name how a scorer's scores come about, and by what they are judged."""
+        kind, point = self.kind_of(spec), spec.operating_point
+        return {
+            "stride": kind.stride,
+            "kept_frames": None if kind.spread is None else f"spread:{kind.spread}",
+            "batch": self.batch or spec.batch,
+            "device": spec.facts.device,
+            "precision": spec.facts.precision,
+            "alignment": spec.alignment,
+            "frame_rule": spec.frame_rule,
+            "video_rule": str(spec.video_rule),
+            "operating_point": None if point is None else point.fingerprint,
+        }
+
 
 def score_video(
     video: Path,
@@ -124,7 +139,7 @@ def score_video(
     models = tuple(
         ModelReport(
             spec=scorer.spec,
-            settings=_settings(scorer.spec, kinds[scorer.spec.name], options),
+            settings=options.settings_of(scorer.spec),
             tracks=tuple(tally.result() for tally in tallies[scorer.spec.name]),
         )
         for scorer in scorers
@@ -262,18 +277,6 @@ def _sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Take log-odds to probabilities without overflow."""
     small = np.exp(-np.abs(log_odds))
     return np.asarray(np.where(log_odds < 0, small, 1.0) / (1 + small), np.float64)
-
-
-def _settings(spec: ClipSpec, kind: ClipKind, options: ScoringOptions) -> dict[str, Any]:
-    return {
-        "stride": kind.stride,
-        "kept_frames": None if kind.spread is None else f"spread:{kind.spread}",
-        "batch": options.batch or spec.batch,
-        "device": spec.facts.device,
-        "alignment": spec.alignment,
-        "frame_rule": spec.frame_rule,
-        "video_rule": str(spec.video_rule),
-    }
 
 
 def _facts(seen: SeenVideo) -> VideoFacts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,19 @@ import yaml
 from experiments import predict
 from experiments.detector import load_weight_file
 from experiments.errors import UsageError
+from experiments.evaluation.operating_point import write_operating_point
 from experiments.explaining.limits import MAP_LIMITS
 from experiments.model_choice import newest_run
+from experiments.predicting.folder import scored_with
 from experiments.predicting.inputs import list_inputs
 from experiments.predicting.report_file import report_schema
+from experiments.predicting.video import ScoringOptions
+from lightning_modules.pooling import Pooling
+from tests.experiments.predicting.test_threshold import POINT
 from tests.experiments.test_predict import CASE, LEFT, assert_one_line, give_faces
 from tests.support.cases import METHOD_CASES
 from tests.support.runs import write_run
+from tests.support.scorers import clip_spec
 from tests.support.videos import write_video
 
 
@@ -97,6 +104,51 @@ def test_other_models_are_not_mixed_into_a_folder(
     capsys.readouterr()
     assert call("--video", folder, "--run", run, "--out", out, "--stride", 3) == 2
     assert_one_line(capsys, "by other models or settings")
+
+
+def test_an_operating_point_fitted_since_is_noticed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = write_run(tmp_path / "ftcn", CASE), tmp_path / "out"
+    words = ("--video", folder / "more", "--run", run, "--out", out)
+    assert call(*words) == 0
+    detector = predict.load_detector(run)
+    pooling = detector.spec.video_rule.key
+    point = replace(POINT, checkpoint=detector.checkpoint_sha256[:16], pooling=pooling)
+    for slope in (1.0, 2.0):  # none before, then another one, of the same threshold
+        write_operating_point(
+            run / "checkpoints" / "operating_point.json", replace(point, slope=slope)
+        )
+        capsys.readouterr()
+        assert call(*words) == 2
+        assert_one_line(capsys, "settings (operating point of ftcn); name a new folder")
+        shutil.rmtree(out)
+        assert call(*words) == 0
+        assert call(*words) == 0
+        assert "done before" in capsys.readouterr().out
+
+
+def test_what_decides_scores_is_compared_and_what_decides_speed_is_not() -> None:
+    def made_by(**changes: Any) -> dict[str, Any]:
+        spec = clip_spec("toy", **changes)
+        settings = ScoringOptions(batch=changes.get("batch")).settings_of(spec)
+        return scored_with(
+            [{"name": "toy", "checkpoint_sha256": "0", "settings": settings}], "mesh"
+        )
+
+    def run_by(engine: str) -> dict[str, Any]:
+        facts = clip_spec().facts
+        return made_by(facts=replace(facts, engine=engine, device=f"cpu, {engine}"))
+
+    assert made_by(batch=7) == run_by("openvino") == made_by()
+    for other in (
+        made_by(alignment="bench"),
+        made_by(frame_rule="max"),
+        made_by(video_rule=Pooling("top_k", 3)),
+        made_by(operating_point=POINT),
+        run_by("bf16"),
+    ):
+        assert other != made_by()
 
 
 def test_another_video_of_the_same_name_is_not_taken_for_done(
