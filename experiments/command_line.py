@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from experiments.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+#: Signals that end a process at once, unless they are handled: those of `kill`, and of a terminal
+#: that is closed.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -18,6 +25,38 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the mistake as a `UsageError` that names the program's help."""
         raise UsageError(f"{message}; see {self.prog} --help")
+
+
+class SignalError(KeyboardInterrupt):
+    """Say that the process was told to end, so that what it began can be taken back.
+
+    Attributes:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def ends_by_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, by a `SignalError`.
+
+    Signals that somebody handles or ignores already, as `nohup` does, are left alone.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SignalError(number)
+
+    taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def exit_code(program: Callable[[], int]) -> int:

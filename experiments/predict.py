@@ -7,13 +7,14 @@ For Python: `from experiments.predict import load_detector` gives a trained run 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command_line import OneLineParser
+from experiments.command_line import OneLineParser, SignalError, ends_by_signal
 from experiments.errors import UsageError
 from experiments.run import fail
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, also without a face; 1 some of several videos could not be scored; 2 a
-        mistake that the user can mend, said in one line; 130 interrupted.
+        mistake that the user can mend, said in one line; 130 interrupted, 143 terminated.
     """
     try:
         arguments = _parser().parse_args(argv)
@@ -74,14 +75,15 @@ def main(argv: list[str] | None = None) -> int:
     from weights.errors import WeightsError
 
     try:
-        return _predict(arguments, inputs)
+        with ends_by_signal():
+            return _predict(arguments, inputs)
     except (UsageError, DataError, WeightsError) as error:
         return fail(error)
     except OSError as error:
         return fail(UsageError(f"{error}; nothing was written"))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write("interrupted; nothing was written of the video at hand\n")
-        return 130
+        return 128 + (error.number if isinstance(error, SignalError) else signal.SIGINT)
 
 
 def _parser() -> argparse.ArgumentParser:

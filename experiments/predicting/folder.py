@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +31,15 @@ _FOR_SPEED = frozenset({"batch", "device"})
 #: Differences that are named. [ours]
 _MAX_NAMED = 3
 _LACKING = object()
+#: Ends the name of a folder that is being written.
+_PARTIAL = ".partial"
 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """Give a hidden folder that gets its name when the block ends well, and goes if it does not.
+
+    Those of processes that were killed go as well, when the same folder is to be made again.
 
     Args:
         out: The folder that is to be there. One that is there already keeps what else it holds; the
@@ -43,7 +49,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
         Where to write.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name[:40]}.{os.getpid()}.partial")
+    _remove_left(out)
+    partial = out.with_name(f"{_partial_prefix(out)}{os.getpid()}{_PARTIAL}")
     try:
         partial.mkdir()
         yield partial
@@ -53,6 +60,34 @@ def whole_folder(out: Path) -> Iterator[Path]:
             partial.replace(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial_prefix(out: Path) -> str:
+    # processes of other machines may write to the same disk, and have the same numbers
+    host = re.sub(r"[^\w-]", "-", socket.gethostname())[:40]
+    return f".{out.name[:40]}.{host}."
+
+
+def _remove_left(out: Path) -> None:
+    """Remove what killed processes of this machine left beside an output folder."""
+    prefix = _partial_prefix(out)
+    for path in list(out.parent.iterdir()):
+        number = path.name.removeprefix(prefix).removesuffix(_PARTIAL)
+        if path.name == f"{prefix}{number}{_PARTIAL}" and number.isdecimal() and _is_over(number):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_over(number: str) -> bool:
+    """Tell whether a process has ended; one that had our number has."""
+    if int(number) == os.getpid():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's
+        return False
+    return False
 
 
 def finished_report(
