@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.errors import DataError
 from datamodules.video.frames_reader import is_frames
-from datamodules.video.libav import open_container, short_reason, video_stream
+from datamodules.video.libav import open_container, short_reason
 from datamodules.video.reader import open_video
 from experiments.predicting.ahead import ahead
+from experiments.predicting.clock import sound_stream, stream_starts
 from experiments.predicting.drawing import Painter
 from experiments.predicting.faces import FRAMES_AHEAD
 
@@ -111,7 +112,7 @@ def _encode(
             stream.height, stream.width = picture.shape[:2]
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         # Times that round to the same tick would stop the encoder.
-        last = max(last + 1, round((report.times_s[number] + sound.delay_s) * _TICKS))
+        last = max(last + 1, round(report.times_s[number] * _TICKS))
         frame.pts, frame.time_base = last, Fraction(1, _TICKS)
         sound.write(last / _TICKS)
         output.mux(stream.encode(frame))
@@ -127,12 +128,10 @@ class _Sound:
         video: The source.
 
     Attributes:
-        delay_s: How much later the pictures start than the sound, 0 where they start first.
         wrong: What is wrong with the sound, or an empty string.
     """
 
     def __init__(self, video: Path) -> None:
-        self.delay_s = 0.0
         self.wrong = ""
         self._stack = ExitStack()
         self._packets: Iterator[tuple[float, list[Any]]] = iter(())
@@ -142,14 +141,8 @@ class _Sound:
         if is_frames(video):
             return
         container = self._stack.enter_context(open_container(video))
-        streams = [s for s in container.streams.audio if s.codec_context is not None]
-        if streams:
-            self._source = streams[0]
-            self._container = container
-            pictures = video_stream(container, video)
-            starts = [_start_s(pictures), _start_s(self._source)]
-            self.delay_s = starts[0] - min(starts)
-            self._shift_s = -min(starts)
+        self._container, self._source = container, sound_stream(container)
+        self._shift_s = -stream_starts(container, video).first
 
     def open(self, output: Any) -> None:
         """Add the stream of sound to a container, if there is any sound."""
@@ -218,8 +211,3 @@ def _aac_rate(rate: int) -> int:
 
     rates = av.Codec("aac", "w").audio_rates or [rate]
     return min((r for r in rates if r >= rate), default=max(rates))
-
-
-def _start_s(stream: Any) -> float:
-    """Tell when a stream starts in its container."""
-    return float((stream.start_time or 0) * stream.time_base)

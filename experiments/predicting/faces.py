@@ -36,6 +36,7 @@ from datamodules.video.reader import (
     probe_video,
 )
 from experiments.predicting.ahead import ahead
+from experiments.predicting.clock import first_picture_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -125,7 +126,7 @@ class SeenVideo:
         info: What probing it told.
         decoder: Who reads it.
         num_frames: Frames that decode.
-        times_s: When each is shown, in seconds after the first, shape (num_frames,), float64.
+        times_s: When each is shown by a player's clock, in seconds, shape (num_frames,), float64.
         tracks: The faces.
         cuts: First frames of the shots after the first one.
         dropped: Rows on what is in no track.
@@ -188,7 +189,7 @@ def find_people(video: Path, backend: str, with_68: bool, tell: Tell) -> SeenVid
         info=info,
         decoder=look.decoder,
         num_frames=count,
-        times_s=frame_times(video, count),
+        times_s=first_picture_s(video) + frame_times(video, count),
         tracks=tuple(
             SeenTrack(number, role.person, role.rank, look.points.track(track))
             for number, (track, role) in enumerate(zip(linked, roles, strict=True))

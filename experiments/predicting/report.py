@@ -30,7 +30,7 @@ class VideoFacts:
         sha256: Of the file.
         fps: Frames a second.
         num_frames: Frames that decode.
-        duration_s: Duration in seconds.
+        duration_s: When the last frame ends, in seconds.
         height: Height in pixels, as decoded.
         width: Width in pixels, as decoded.
         decoder: The backend that was proven frame-exact on it.
@@ -116,7 +116,8 @@ class VideoReport:
 
     Attributes:
         video: The file.
-        times_s: When each of its frames is shown, in seconds, shape (num_frames,), float64.
+        times_s: When each of its frames is shown, in seconds, shape (num_frames,), float64. As all
+            times by a player's clock: the first frame is not at 0 where sound comes before it.
         settings: How its faces were found, by name.
         reason: Why there is no face, or what is wrong with a damaged file; empty otherwise.
         faces: Its tracks, none for a video without faces.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from experiments.predicting.scores import TrackScore
 
 #: Raised when a reader of an older report could misunderstand a newer one.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Levels of the report that get lines of their own; a clip and a column of frames are one line.
 _DEPTH = 6

@@ -199,7 +199,7 @@ def test_a_short_track_is_mirrored(tmp_path: Path, run: Path) -> None:
 def test_the_report_says_what_was_scored_by_what(video: Path, run: Path, tmp_path: Path) -> None:
     give_faces(video, {LEFT: range(40)})
     report = score(video, run, tmp_path / "out", "--stride", "2")
-    assert report["schema_version"] == 2
+    assert report["schema_version"] == 3
     assert report["status"] == "ok"
     assert report["video"] == {
         "name": "talk.mp4",

@@ -12,19 +12,31 @@ from numpy.typing import NDArray
 from datamodules.video.reader import probe_video
 from experiments.predicting import annotate as annotated
 from experiments.predicting.annotate import annotate_video
+from experiments.predicting.clock import first_picture_s
+from experiments.predicting.faces import find_people
 from experiments.predicting.palette import FAKE, REAL
+from tests.experiments.test_predict import LEFT, give_faces
 from tests.support.reports import Row, scored_video
 from tests.support.videos import read_code, write_video
 
 
-def add_sound(video: Path, path: Path, codec: str, rate: int = 16000, seconds: float = 2.0) -> Path:
-    """Copy a video and put a tone beside it."""
+def add_sound(
+    video: Path,
+    path: Path,
+    codec: str,
+    rate: int = 16000,
+    seconds: float = 2.0,
+    lead_s: float = 0.0,
+) -> Path:
+    """Copy a video and put a tone beside it, which may come before the pictures."""
     with av.open(str(video)) as source, av.open(str(path), "w") as made:
         pictures = made.add_stream_from_template(source.streams.video[0])
         sound: Any = made.add_stream(codec, rate=rate)
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = pictures
+                lead = round(lead_s / packet.time_base)
+                packet.pts, packet.dts = packet.pts + lead, packet.dts + lead
                 made.mux(packet)
         tone = np.sin(np.arange(int(rate * seconds)) * 0.1)
         for start in range(0, len(tone), 1024):
@@ -52,10 +64,7 @@ def annotate(video: Path, path: Path, *rows: Row, **facts: Any) -> str:
         *rows,
         num_frames=info.num_frames,
         size=(info.height, info.width),
-        times_s=info.timestamps_s,
-        fps=info.fps,
-        decoder=info.decoder,
-        **facts,
+        **{"times_s": info.timestamps_s, "fps": info.fps, "decoder": info.decoder, **facts},
     )
     return annotate_video(path, video, report)
 
@@ -124,6 +133,22 @@ def test_sound_comes_along(suffix: str, codec: str, wanted: str, tmp_path: Path)
     assert samples / rate == pytest.approx(2.0, abs=0.2)
     if codec == wanted:  # not encoded anew
         assert packets(tmp_path / "out.mp4") == packets(video)
+
+
+@pytest.mark.parametrize(("suffix", "lead_s"), [("mp4", 0.8), ("mkv", 0.8), ("mp4", 0.0)])
+def test_times_are_those_of_a_player_s_clock(suffix: str, lead_s: float, tmp_path: Path) -> None:
+    silent = write_video(tmp_path / f"silent.{suffix}", num_frames=50, b_frames=0)
+    video = add_sound(silent, tmp_path / f"a.{suffix}", "aac", seconds=3.0, lead_s=lead_s)
+    assert first_picture_s(video) == pytest.approx(lead_s, abs=0.1)
+    give_faces(video, {LEFT: range(50)})
+    times_s = find_people(video, "given", False, lambda *_: None).times_s
+    face = (1, range(50), [0.5] * 50, (8.0, 50.0, 40.0, 90.0))
+    annotate(video, tmp_path / "out.mp4", face, times_s=times_s)
+    for path in (video, tmp_path / "out.mp4"):
+        with av.open(str(path)) as container:
+            start_s = (container.start_time or 0) / av.time_base  # where a player's clock is 0
+            frames = [float(frame.time) for frame in container.decode(video=0)]
+        np.testing.assert_allclose(np.array(frames) - start_s, times_s, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize(
