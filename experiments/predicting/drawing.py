@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -18,6 +17,7 @@ from experiments.predicting.palette import (
     paste,
     score_colours,
 )
+from experiments.predicting.report import frame_ends
 from experiments.predicting.threshold import threshold_of
 
 if TYPE_CHECKING:
@@ -246,25 +246,33 @@ class _Strip:
 
     def _row(self, person: int, width: int) -> NDArray[np.float64]:
         """Give the highest score of a person in each column of time, NaN where there is none."""
-        line = np.full(width, -1.0)
-        scale = (width - 1) / max(self._report.video.duration_s, 1e-9)
+        line = np.full(width, np.nan)
+        scale = width / max(self._report.video.duration_s, 1e-9)
         for face in self._report.faces:
             if face.person == person:
-                column = np.clip((face.time_s * scale).astype(int), 0, width - 1)
-                score = np.nan_to_num(self._report.frame_score(face.track), nan=-1.0)
-                np.maximum.at(line, column, score)
-        return _filled(line)
+                start_s, end_s, score = _shown(self._report, face)
+                first = np.clip((start_s * scale).astype(int), 0, width - 1)
+                end = np.clip((end_s * scale).astype(int), first + 1, width)
+                np.fmax.at(line, first, score)
+                for row in np.flatnonzero(end - first > 1):  # a frame is wider than a column
+                    line[first[row] : end[row]] = np.fmax(line[first[row] : end[row]], score[row])
+        return line
 
 
-def _filled(line: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fill columns between neighbouring frames of short videos; -1 elsewhere becomes NaN."""
-    known = np.flatnonzero(line >= 0)
-    result = np.where(line >= 0, line, np.nan)
-    step = int(np.median(np.diff(known))) if len(known) > 1 else 1
-    for a, b in pairwise([*known.tolist(), len(line)]):
-        if b - a <= 2 * step:
-            result[a:b] = line[a]
-    return result
+def _shown(report: VideoReport, face: FaceTimes) -> tuple[NDArray[np.float64], ...]:
+    """Tell from when to when a track's scores are shown: frames last as long as they last.
+
+    Returns:
+        Start and end in seconds, and score, of each frame that has one. What lies between them is
+        theirs, unless more frames lack a score than is usual in the track.
+    """
+    score = report.frame_score(face.track)
+    rows = np.flatnonzero(~np.isnan(score))
+    start_s, end_s = face.time_s[rows], frame_ends(report, face)[rows]
+    steps = np.diff(face.frame_index[rows])
+    near = np.flatnonzero(steps <= 2 * (np.median(steps) if len(steps) else 1))
+    end_s[near] = start_s[1:][near]
+    return start_s, end_s, score[rows]
 
 
 def width_even(width: int) -> int:

@@ -13,6 +13,7 @@ from datamodules.video.reader import probe_video
 from experiments.predicting import annotate as annotated
 from experiments.predicting.annotate import annotate_video
 from experiments.predicting.clock import first_picture_s
+from experiments.predicting.drawing import Painter
 from experiments.predicting.faces import find_people
 from experiments.predicting.palette import FAKE, REAL
 from tests.experiments.test_predict import LEFT, give_faces
@@ -109,6 +110,37 @@ def test_times_of_a_variable_rate_are_kept(tmp_path: Path) -> None:
     annotate(video, tmp_path / "out.mp4", (1, range(20), [0.5] * 20, (8.0, 50.0, 40.0, 90.0)))
     _, times = decode(tmp_path / "out.mp4")
     np.testing.assert_allclose(np.array(times) - times[0], np.array(ticks) / 25, atol=1e-3)
+
+
+def strip_row(*rows: Row, **facts: Any) -> NDArray[np.float64]:
+    """The row of the first person in the strip below a wide picture, in 600 columns."""
+    strip = Painter(scored_video(*rows, size=(270, 1400), **facts), 270, 1400)._strip
+    return strip._row(rows[0][0], 600)
+
+
+@pytest.mark.parametrize("slow", [2, 5, 40])
+def test_slow_frames_of_a_variable_rate_leave_no_stripes(slow: int) -> None:
+    ticks = np.cumsum([0, *[1] * 25, *[slow] * 24])
+    scores = [0.2] * 25 + [0.8] * 25
+    face = (1, range(50), scores, (8.0, 50.0, 40.0, 90.0))
+    line = strip_row(face, times_s=ticks / 25)
+    assert not np.isnan(line).any()
+    change = int(600 * ticks[25] / (ticks[-1] + 1))
+    assert set(line[: change - 1]) == {0.2}
+    assert set(line[change + 1 :]) == {0.8}
+
+
+def test_the_strip_is_dark_where_nobody_is_seen() -> None:
+    face = (1, [*range(10), *range(11, 20), *range(30, 50)], [0.5] * 39, (8.0, 50.0, 40.0, 90.0))
+    dark = np.flatnonzero(np.isnan(strip_row(face)))
+    assert (dark[0], dark[-1]) == (240, 359)
+    assert len(dark) == 120  # frame 10, one alone, is not
+
+
+def test_scores_of_spread_frames_fill_the_strip() -> None:
+    scores = [0.5 if frame % 5 == 0 else np.nan for frame in range(50)]
+    line = strip_row((1, range(50), scores, (8.0, 50.0, 40.0, 90.0)))
+    assert not np.isnan(line[:540]).any()
 
 
 def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
