@@ -7,6 +7,7 @@ never does, and is for those who ask for it. Measured speeds: docs/predict.md.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 import warnings
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lightning_modules import ForgeryModule
+
+_LOG = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "openvino", "bf16")
 #: Largest difference of a probability of the probe that counts as equal, and of its log-odds,
@@ -168,7 +171,9 @@ def choose_engine(model: ForgeryModule, name: str, sha256: str) -> tuple[Engine,
         engine = OpenVinoEngine(model, sha256)
         wrong, faster = _prove(engine, plain)
     except Exception as error:  # whatever the converter cannot do
-        wrong, faster = f"it does not convert ({_first_line(error)})", False
+        # its own words are for who runs the program, and nothing to readers of reports
+        _LOG.warning("OpenVINO cannot run %s: %s", type(model).__name__, _first_line(error))
+        wrong, faster = "it cannot convert this network", False
     if wrong and name == "openvino":
         raise UsageError(f"--engine openvino: {wrong}; type --engine torch")
     if wrong:

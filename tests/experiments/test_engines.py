@@ -67,7 +67,9 @@ def test_an_engine_with_other_scores_is_not_used(monkeypatch: pytest.MonkeyPatch
         choose_engine(model, "openvino", "")
 
 
-def test_what_does_not_convert_is_scored_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_convert_is_scored_by_torch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("no such operation\nat line 3")
 
@@ -75,7 +77,8 @@ def test_what_does_not_convert_is_scored_by_torch(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(engines, "_may_convert", lambda model: True)
     engine, notes = choose_engine(CASES[0].build().eval(), "auto", "")
     assert engine.name == "torch"
-    assert notes == ("scored by torch, not OpenVINO: it does not convert (no such operation)",)
+    assert notes == ("scored by torch, not OpenVINO: it cannot convert this network",)
+    assert "no such operation" in caplog.text
 
 
 def test_without_the_package_auto_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ export class Evidence {
 
   /** When the frame began that is shown at a time. */
   #frameAt(time) {
-    const [face] = facesAt(this.report, this.people, time, this.model);
+    const [face] = facesAt(this.people, time, this.model);
     return face?.time ?? Math.floor(time / this.step + 0.01) * this.step;
   }
 
@@ -168,7 +168,7 @@ export class Evidence {
     this.time = Math.min(Math.max(0, time), Math.max(0, this.duration - this.step / 2));
     const slider = byId("moment");
     slider.value = String(this.time);
-    const faces = facesAt(this.report, this.people, this.time, this.model);
+    const faces = facesAt(this.people, this.time, this.model);
     slider.setAttribute("aria-valuetext", `${clock(this.time)}. ${this.#told(faces)}`);
     byId("clock").textContent = `${clock(this.time, 2)} of ${clock(this.duration, 2)}`;
     this.chart.mark(this.time);
@@ -176,7 +176,7 @@ export class Evidence {
     this.heat.show(this.time);
   }
 
-  #told(faces = facesAt(this.report, this.people, this.time, this.model)) {
+  #told(faces = facesAt(this.people, this.time, this.model)) {
     if (!faces.length) return "No face in this frame.";
     return faces.map((face) => `Person ${face.person.person}: ${score(face.score)}`).join(". ");
   }

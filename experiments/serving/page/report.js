@@ -85,26 +85,27 @@ export function thinned(curve, from, to, places) {
   return { x: kept.map((i) => curve.x[i]), y: kept.map((i) => curve.y[i]) };
 }
 
+/** Seconds that players land before the frame that they show. */
+const EARLY = 1e-3;
+
 /** Find the last row whose time is not after `time`, -1 if there is none. */
 export function rowAt(times, time) {
   let low = 0;
   let high = times.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    // players land a little before the frame that they show
-    if (times[middle] <= time + 1e-3) low = middle + 1;
+    if (times[middle] <= time + EARLY) low = middle + 1;
     else high = middle;
   }
   return low - 1;
 }
 
 /** List who is seen at a moment, with score, box and frame. */
-export function facesAt(report, people, time, model) {
-  const step = 1 / (report.video.fps || 25);
+export function facesAt(people, time, model) {
   return people.flatMap((person) =>
     person.tracks.flatMap((track) => {
       const row = rowAt(track.frames.time_s, time);
-      if (row < 0 || time - track.frames.time_s[row] >= 1.5 * step) return [];
+      if (!track.time_ranges_s.some(([from, to]) => from <= time + EARLY && time + EARLY < to)) return [];
       return {
         person,
         track: track.track,
