@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { byId, clock, make, draw, isNumber, score } from "./dom.js";
-import { facesAt, stretchesOf } from "./report.js";
+import { facesAt, frameAt, frameBeside, stretchesOf } from "./report.js";
 import { Heat } from "./heat.js";
 
 /** Milliseconds between looks at a running video: the eye wants no more. */
@@ -97,8 +97,8 @@ export class Evidence {
     on("moment", "input", () => this.#scrub());
     on("moment", "change", () => this.jump(Number(byId("moment").value)));
     on("moment", "keydown", (event) => this.#key(event));
-    on("back", "click", () => this.jump(this.time - this.step));
-    on("next", "click", () => this.jump(this.time + this.step));
+    on("back", "click", () => this.jump(this.#beside(false)));
+    on("next", "click", () => this.jump(this.#beside(true)));
     on("whole", "click", () => this.chart.whole());
     on("curve", "change", () => {
       this.model = byId("curve").value || null;
@@ -116,13 +116,14 @@ export class Evidence {
 
   #key(event) {
     const far = Math.max(1, this.duration / 20);
+    const [back, next] = [this.#beside(false), this.#beside(true)];
     const moves = {
-      ArrowLeft: -this.step, ArrowDown: -this.step, ArrowRight: this.step, ArrowUp: this.step,
-      PageDown: -far, PageUp: far, Home: -Infinity, End: Infinity,
+      ArrowLeft: back, ArrowDown: back, ArrowRight: next, ArrowUp: next,
+      PageDown: this.time - far, PageUp: this.time + far, Home: -Infinity, End: Infinity,
     };
     if (!(event.key in moves)) return;
     event.preventDefault();
-    this.jump(this.time + moves[event.key]);
+    this.jump(moves[event.key]);
   }
 
   #scrub() {
@@ -148,10 +149,13 @@ export class Evidence {
     this.#move(same ? this.time : time);
   }
 
-  /** When the frame began that is shown at a time. */
   #frameAt(time) {
-    const [face] = facesAt(this.people, time, this.model);
-    return face?.time ?? Math.floor(time / this.step + 0.01) * this.step;
+    return frameAt(this.people, time, this.step);
+  }
+
+  /** When the next frame begins, or the one before. */
+  #beside(after) {
+    return frameBeside(this.people, this.time, this.step, after);
   }
 
   /** A quarter of a frame after its beginning, so that rounding never shows the one before. */

@@ -100,23 +100,42 @@ export function rowAt(times, time) {
   return low - 1;
 }
 
-/** List who is seen at a moment, with score, box and frame. */
+/** List who is seen at a moment, with score, box and frame, and when that frame and its neighbours begin. */
 export function facesAt(people, time, model) {
   return people.flatMap((person) =>
     person.tracks.flatMap((track) => {
-      const row = rowAt(track.frames.time_s, time);
-      if (!track.time_ranges_s.some(([from, to]) => from <= time + EARLY && time + EARLY < to)) return [];
+      const { frame, time_s: times, box } = track.frames;
+      const row = rowAt(times, time);
+      const run = track.time_ranges_s.find(([from, to]) => from <= time + EARLY && time + EARLY < to);
+      if (row < 0 || !run) return [];
       return {
         person,
         track: track.track,
-        frame: track.frames.frame[row],
-        time: track.frames.time_s[row],
-        box: track.frames.box[row],
+        frame: frame[row],
+        time: times[row],
+        before: times[row] > run[0] ? times[row - 1] : null,
+        end: Math.min(times[row + 1] ?? Infinity, run[1]),
+        box: box[row],
         score: frameScores(track, model)[row],
         models: track.models.map((m) => [m.name, (m.frame_score ?? track.frames.score)[row]]),
       };
     }),
   );
+}
+
+/** Tell when the frame began that is shown at a time; those without a face are taken for regular. */
+export function frameAt(people, time, step) {
+  const [face] = facesAt(people, time, null);
+  if (face) return face.time;
+  const regular = Math.floor(time / step + 0.01) * step;
+  return facesAt(people, regular, null).length ? time : regular;
+}
+
+/** Tell when the frame after the one that is shown at a time begins, or the one before it. */
+export function frameBeside(people, time, step, after) {
+  const [face] = facesAt(people, time, null);
+  if (after) return face?.end ?? time + step;
+  return face?.before ?? time - step;
 }
 
 /** List stretches of scored frames that reach a score, as segments.csv does. */
