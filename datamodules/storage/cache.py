@@ -83,7 +83,8 @@ class FileCache:
             yield target
         finally:
             os.close(lease)
-            with self._books():
+            # The holder may live longer than the folder, which a user is free to remove.
+            with suppress(FileNotFoundError), self._books():
                 if self._total() > self.max_bytes:
                     self._make_room(0)
 

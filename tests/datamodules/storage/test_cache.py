@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -67,6 +68,13 @@ def test_a_file_larger_than_the_cache_stays_while_it_is_used(tmp_path: Path) -> 
             assert len(handle.read()) == 3000
         put(cache, "r/huge", 3000)
     assert names(cache) == set()
+
+
+def test_a_lease_may_outlive_the_folder(tmp_path: Path) -> None:
+    cache = FileCache(tmp_path / "cache", 1000)
+    with cache.lease("r/a"):
+        shutil.rmtree(tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_books_that_were_lost_are_made_again(tmp_path: Path) -> None:
