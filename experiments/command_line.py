@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from experiments.errors import UsageError
+from experiments.errors import UsageError, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,5 +73,5 @@ def exit_code(program: Callable[[], int]) -> int:
     try:
         return program()
     except (UsageError, LedgerError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {told(error)}\n")
         return 2

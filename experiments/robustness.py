@@ -159,15 +159,31 @@ def score_all(
     Returns:
         The folder of the run's results; the ledger of `clean` and of each perturbation by key;
         videos that failed with the reason.
+
+    Raises:
+        DataError: If another process is scoring the run there.
     """
-    from experiments.stress.scoring import Scoring, is_scored, result_folder, score_store
+    from datamodules.storage.output import lock_or_refuse
+    from experiments.stress.scoring import result_folder
+
+    folder = result_folder(arguments.run, arguments.out)
+    folder = folder.with_name(folder.name + _again(arguments))
+    with lock_or_refuse(arguments.out / "locks" / folder.name, str(folder)):
+        return folder, *_score_missing(arguments, raw, clean, perturbations, folder)
+
+
+def _score_missing(
+    arguments: argparse.Namespace,
+    raw: DataRoot,
+    clean: Path,
+    perturbations: Sequence[Perturbation],
+    folder: Path,
+) -> tuple[dict[str, Path], dict[str, str]]:
+    from experiments.stress.scoring import Scoring, is_scored, score_store
 
     words = ["--gpus", arguments.gpus] if arguments.gpus else ["--trainer.devices=1"]
     words += arguments.test
-    again = _again(arguments)
-    folder = result_folder(arguments.run, arguments.out)
-    folder = folder.with_name(folder.name + again)
-    stores = arguments.out / f"stores{again}"
+    stores = arguments.out / f"stores{_again(arguments)}"
 
     def scoring(key: str, store: Path, **condition: object) -> Scoring:
         return Scoring(arguments.run, store, folder / key, words, condition)
@@ -190,7 +206,7 @@ def score_all(
                 if drop:
                     shutil.rmtree(todo[perturbation].store)
             tell("scoring", len(group), len(group))
-    return folder, ledgers | {p.key: found.ledger for p, found in todo.items()}, failures
+    return ledgers | {p.key: found.ledger for p, found in todo.items()}, failures
 
 
 def _make(

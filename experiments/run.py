@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.errors import UsageError
+from experiments.errors import UsageError, told
 from experiments.run_folder import run_folder
 from experiments.shorthand import USAGE, Shorthand, expand, parse_shorthand
 
@@ -61,8 +61,7 @@ def fail(error: Exception) -> int:
     Returns:
         The exit code for it.
     """
-    text = " ".join(str(error).split())
-    sys.stderr.write(f"error: {text}\n")
+    sys.stderr.write(f"error: {told(error)}\n")
     return USAGE_EXIT
 
 

@@ -134,6 +134,10 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+class LockedError(DataError):
+    """Another process is writing where this one wants to."""
+
+
 @contextmanager
 def lock_or_refuse(lock: Path, store: str) -> Iterator[None]:
     """Hold a lock while the block runs.
@@ -143,14 +147,14 @@ def lock_or_refuse(lock: Path, store: str) -> Iterator[None]:
         store: What is locked, for the message.
 
     Raises:
-        DataError: If another process holds it.
+        LockedError: If another process holds it.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataError(f"another run is preparing into {store}; wait for it") from error
+            raise LockedError(f"another run is preparing into {store}; wait for it") from error
         yield
 
 

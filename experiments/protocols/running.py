@@ -6,17 +6,19 @@ import csv
 import io
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from callbacks.provenance import CONFIG_NAME, digest, write_whole
 from datamodules.manifest import manifest_hash
+from datamodules.storage.output import LockedError, lock_or_refuse
 from experiments.errors import UsageError
 from experiments.protocols.apart import USES, check_apart, seen_by
 from experiments.run_folder import ENVIRONMENT, EVALUATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from callbacks.seen import Seen
@@ -129,11 +131,33 @@ def execute(job: Job, extra: Sequence[str], test: Test) -> bool:
         Whether anything was to do.
 
     Raises:
-        UsageError: If the test fails.
+        UsageError: If the test fails, or another process is at it.
     """
     if job.is_done():
         _write_done(job)  # what could not be checked then may be checked now
         return False
+    with _alone(job):
+        # Another process may have done it between the two looks.
+        if job.is_done():
+            return False
+        _test(job, extra, test)
+    return True
+
+
+@contextmanager
+def _alone(job: Job) -> Iterator[None]:
+    """Keep a second process from testing the same run on the same set."""
+    try:
+        with lock_or_refuse(job.folder / "lock", str(job.folder)):
+            yield
+    except LockedError as error:
+        raise UsageError(
+            f"{job.run} is being tested on {job.wanted.name} by another process; wait for it, then "
+            "run the same command again"
+        ) from error
+
+
+def _test(job: Job, extra: Sequence[str], test: Test) -> None:
     (job.folder / DONE_NAME).unlink(missing_ok=True)
     words = ["test", "--run", str(job.run), f"--data.init_args.set_name={job.wanted.name}"]
     if job.found is not None:
@@ -149,7 +173,6 @@ def execute(job: Job, extra: Sequence[str], test: Test) -> bool:
     if code or not job.ledger.is_file():
         raise UsageError(f"{job.run} on {job.wanted.name} stopped (exit code {code}); see above")
     _write_done(job)
-    return True
 
 
 def is_unchecked(ledger: Path) -> bool:
@@ -170,6 +193,8 @@ def _done_in(folder: Path) -> dict[str, Any]:
 
 def _write_done(job: Job) -> None:
     done = {**job.made_of(), "overlap": job.overlap}
+    if _done_in(job.folder) == done:
+        return  # what is done can be read where nothing can be written
     write_whole(job.folder / DONE_NAME, json.dumps(done, indent=1) + "\n")
 
 

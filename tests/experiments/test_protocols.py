@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.manifest import write_manifest
+from datamodules.storage.output import lock_or_refuse
 from datamodules.store.prepared import MANIFEST_NAME, PreparedStore
 from experiments.comparing.matrix import as_csv, cross_auc
 from experiments.comparing.results import measure
@@ -27,6 +29,7 @@ from experiments.protocols.schema import (
     read_protocol,
 )
 from experiments.protocols.stores import Stores, find_stores, select
+from experiments.report import main as report
 from experiments.run import main as run_main
 from experiments.run_folder import ENVIRONMENT
 from tests.support.bench import write_df40
@@ -167,6 +170,59 @@ def test_one_command_tests_and_resumes(
     assert capsys.readouterr().out.count("done before") == 2
     assert ledgers[0].stat().st_mtime_ns == before
     assert set(read_runs([Path("runs/r")])[0].evaluations) == {"simswap_ff", "blendface_ff"}
+
+
+def test_two_processes_at_one_test_do_not_mix(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    words = ["--run", "runs/r", "--protocol", "within", *QUIET]
+    shutil.rmtree("runs/r/evaluations/test", ignore_errors=True)
+    job = Job(Path("runs/r"), TestSet("test", own=True), None)
+    with lock_or_refuse(job.folder / "lock", "as another process holds it"):
+        assert "runs/r is being tested on test by another process" in said(words, capsys)
+        assert not job.ledger.exists()
+    assert main(words) == 0
+    assert job.is_done()
+    before = job.ledger.stat().st_mtime_ns
+    # What another process did between our two looks is not done again.
+    looks = iter([False, True])
+    monkeypatch.setattr(Job, "is_done", lambda _: next(looks))
+    assert main(words) == 0
+    assert job.ledger.stat().st_mtime_ns == before
+
+
+def test_what_is_done_can_be_read_where_nothing_can_be_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    words = ["--run", "runs/r", "--protocol", "within", *QUIET]
+    assert main(words) == 0
+    folder = Path("runs/r/evaluations/test")
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        assert main(words) == 0
+        assert "done before" in capsys.readouterr().out
+        (folder / "done.json").unlink()
+        error = said(words, capsys)
+        assert error.endswith("Read-only file system; make it writable, or write elsewhere\n")
+        assert "runs/r/evaluations/test" in error
+        monkeypatch.delenv(ENVIRONMENT, raising=False)
+        plain = said(["--run", "runs/r", *QUIET], capsys)
+        assert "runs/r/test" in plain
+        assert "make it writable" in plain
+        ledger = str(folder / "scores" / "test.parquet")
+        assert report([ledger, "--out", "elsewhere"]) == 2
+        error = capsys.readouterr().err
+        assert (
+            error
+            == "error: elsewhere: Read-only file system; make it writable, or write elsewhere\n"
+        )
 
 
 def test_its_own_test_videos_are_the_protocol_within(

@@ -11,6 +11,7 @@ import pytest
 
 from callbacks.ledger import read_ledger
 from datamodules.perturbations import searching, stores
+from datamodules.storage.output import lock_or_refuse
 from experiments.confounds import main as confounds
 from experiments.robustness import main
 from experiments.stress import scoring
@@ -73,6 +74,13 @@ def test_a_sweep_resumes_and_reports(
     assert sweep(base) == 0
     assert tests == ["noise-4"]
     assert (folder / "robustness.csv").read_bytes() == table
+
+    # Of two processes at one run one is told.
+    capsys.readouterr()
+    with lock_or_refuse(base / "out" / "locks" / folder.name, "as another process holds it"):
+        assert sweep(base) == 2
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("error: "))
+    assert "another run is" in line
 
     # Stores may go: their ledgers count.
     assert sweep(base, "--drop-stores") == 0
