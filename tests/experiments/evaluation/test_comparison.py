@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from callbacks.ledger import LedgerError
 from experiments.evaluation.comparison import Comparison, compare, delong, delong_p, two_sided
+from experiments.evaluation.figures import counted_videos
+from experiments.evaluation.intervals import video_intervals
 from experiments.evaluation.ledgers import read_evaluations
 from lightning_modules.bootstrap import bootstrap_interval, resampled_aucs
+from lightning_modules.dependence import shared_identities
+from lightning_modules.video_scores import VideoScores
 from tests.support.ledgers import SOURCE, toy_record, write_toy
 
 if TYPE_CHECKING:
@@ -164,6 +169,34 @@ def test_equal_runs_are_not_told_apart_by_people_that_fakes_share(tmp_path: Path
             wrong[row] += found.p_bootstrap < 0.05, found.p_delong < 0.05
     assert wrong[0, 0] / 200 < 0.1
     assert (wrong[0] < wrong[1]).all()
+
+
+def test_tables_and_tests_widen_by_the_second_person(tmp_path: Path) -> None:
+    # Fakes of 20 people with the faces of two, one of which is found more easily.
+    generator = np.random.default_rng(0)
+    people = [(f"p{i}",) for i in range(20)] + [(f"p{i % 20}", f"star{i % 2}") for i in range(40)]
+    label = np.r_[np.zeros(20, np.int64), np.ones(40, np.int64)]
+    records = [
+        toy_record(f"v/{i}", int(label[i]), group_ids=names) for i, names in enumerate(people)
+    ]
+    score = generator.normal(size=60) + label
+    score[20:] += 3.0 * (np.arange(40) % 2)
+    path = write_toy(tmp_path / "l.parquet", records, [[float(x)] for x in score])
+    (found,) = read_evaluations([path])
+    shared = shared_identities(people)
+    first = np.unique([names[0] for names in people], return_inverse=True)[1]
+    wide = bootstrap_interval(label, found.score, first, shared=shared, num_resamples=300)
+    alone = bootstrap_interval(label, found.score, first, num_resamples=300)
+    assert wide[1] - wide[0] > 1.1 * (alone[1] - alone[0])
+    bounds = video_intervals(counted_videos(found), num_resamples=300).auc
+    assert bounds == pytest.approx(wide)
+    metric = VideoScores(num_resamples=300)
+    metric.describe(records)
+    index = torch.arange(60)
+    metric.update(torch.tensor(score), torch.tensor(label), index, index * 0)
+    values = metric.compute()
+    ends = (float(values["video_auc_low"]), float(values["video_auc_high"]))
+    assert ends == pytest.approx(wide, abs=1e-6)
 
 
 def written(path: Path, label: Ints, score: Floats, run: str, lacking: int | None = None) -> Path:
