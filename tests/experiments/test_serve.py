@@ -122,11 +122,12 @@ def test_running_jobs_are_done_before_the_server_ends(tmp_path: Path) -> None:
 
 def test_who_leaves_while_waiting_cancels_the_job(tmp_path: Path) -> None:
     video = write_video(tmp_path / "v.mp4", 10).read_bytes()
-    with running(tmp_path, seconds=15.0, WORKERS="1") as (url, _):
+    patience = httpx2.Timeout(30, read=4)  # time enough for the video to arrive
+    with running(tmp_path, seconds=60.0, WORKERS="1") as (url, _):
         with pytest.raises(httpx2.ReadTimeout):
-            httpx2.post(f"{url}/predict", files={"file": video}, timeout=1.5)
+            httpx2.post(f"{url}/predict", files={"file": video}, timeout=patience)
         said = 'forgery_jobs_total{end="cancelled"} 1.0'
-        wait_for(lambda: said in httpx2.get(f"{url}/metrics").text, seconds=8)
+        wait_for(lambda: said in httpx2.get(f"{url}/metrics").text, seconds=30)
         assert not [path for path in (tmp_path / "jobs").iterdir() if path.name != "v.mp4"]
 
 
