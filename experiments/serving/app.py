@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -126,19 +127,21 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers or {})
-        if error.status_code == 405:
-            headers["Allow"] = _methods(request)
+        headers, methods = dict(error.headers or {}), _methods(request)
+        # The page is asked for every path that no route takes with this method.
+        if error.status_code == 405 or (methods and request.method not in methods):
+            headers["Allow"] = ", ".join(methods or ("GET", "HEAD"))
+            return _problem(405, "http", HTTPStatus.METHOD_NOT_ALLOWED.phrase, headers)
         return _problem(error.status_code, "http", str(error.detail), headers)
 
 
-def _methods(request: Request) -> str:
+def _methods(request: Request) -> list[str]:
     """List all methods of a path; the framework would name those of the first of its routes."""
     found: set[str] = set()
     for route in (*request.app.routes, *router.routes, *page_router.routes):
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             found |= route.methods or set()
-    return ", ".join(sorted(found))
+    return sorted(found)
 
 
 def _problem(

@@ -385,9 +385,24 @@ def test_answers_carry_the_headers_of_safety(client: TestClient) -> None:
     assert code(client.get("/nothing")) == "http"
     assert code(client.get("/jobs/none")) == "invalid"
     assert code(client.get(f"/jobs/{'0' * 32}")) == "no_job"
-    refused = client.put(f"/jobs/{'0' * 32}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", f"/jobs/{'0' * 32}", "DELETE, GET"),
+        ("GET", "/jobs", "POST"),
+        ("HEAD", "/predict", "POST"),
+        ("POST", "/healthcheck", "GET, HEAD"),
+        ("POST", "/static/app.js", "GET, HEAD"),
+    ],
+)
+def test_other_methods_are_told_which_there_are(
+    method: str, path: str, allowed: str, client: TestClient
+) -> None:
+    refused = client.request(method, path)
     assert refused.status_code == 405
-    assert refused.headers["allow"] == "DELETE, GET"
+    assert refused.headers["allow"] == allowed
 
 
 def test_logs_tell_nothing_of_users(
