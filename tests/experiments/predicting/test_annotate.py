@@ -112,6 +112,19 @@ def test_times_of_a_variable_rate_are_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.array(times) - times[0], np.array(ticks) / 25, atol=1e-3)
 
 
+@pytest.mark.parametrize("steps", [[1] * 39, [1] * 20 + [5] * 19, [5] * 20 + [1] * 19])
+def test_the_last_frames_are_within_the_length_that_players_see(
+    steps: list[int], tmp_path: Path
+) -> None:
+    ticks = [0, *np.cumsum(steps).tolist()]
+    video = write_video(tmp_path / "a.mp4", num_frames=40, ticks=ticks, b_frames=0)
+    annotate(video, tmp_path / "out.mp4", (1, range(40), [0.5] * 40, (8.0, 50.0, 40.0, 90.0)))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        length = container.duration / av.time_base
+    end = ticks[-1] / 25 + 1 / probe_video(video).fps
+    assert length == pytest.approx(end, abs=2e-3)
+
+
 def strip_row(*rows: Row, **facts: Any) -> NDArray[np.float64]:
     """The row of the first person in the strip below a wide picture, in 600 columns."""
     strip = Painter(scored_video(*rows, size=(270, 1400), **facts), 270, 1400)._strip
