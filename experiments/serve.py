@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from experiments.command_line import OneLineParser
 from experiments.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from experiments.predicting.scorer import ClipScorer
     from experiments.serving.settings import Settings
@@ -43,8 +45,9 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(
                 f"the server needs the package {error.name}: pip install -e '.[serve]'"
             ) from error
-        if _manages_keys(arguments, settings):
-            return 0
+        with _state_of(settings):
+            if _manages_keys(arguments, settings):
+                return 0
         return _serve(arguments, settings)
     except UsageError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
@@ -127,7 +130,8 @@ def _manages_keys(arguments: argparse.Namespace, settings: Settings) -> bool:
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     _check(arguments, settings)
     _forget_secrets()
-    _find_scratch(settings.state_dir)
+    with _state_of(settings):
+        _find_scratch(settings.state_dir)
     # after that: what they import looks for a place for its caches
     from experiments.serving import logs, task
     from experiments.serving.engine import Engine
@@ -147,9 +151,9 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
             engine=settings.engine,
         )
 
-    engine = Engine(
-        settings, load, task.score, options={"backend": settings.backend, "stride": settings.stride}
-    )
+    options = {"backend": settings.backend, "stride": settings.stride}
+    with _state_of(settings):
+        engine = Engine(settings, load, task.score, options=options)
     run_server(engine)
     return 0
 
@@ -186,11 +190,24 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> None:
     for run in arguments.run:
         if not run.is_dir():
             raise UsageError(f"--run: {run} does not exist; name a run folder")
-    if settings.with_keys and not KeyFile(settings.state_dir / "keys.json").read():
+    with _state_of(settings):
+        if settings.with_keys and not KeyFile(settings.state_dir / "keys.json").read():
+            raise UsageError(
+                f"listening on {settings.host} needs API keys, and there is none: make one with "
+                "--new-key NAME, or say --no-keys"
+            )
+
+
+@contextmanager
+def _state_of(settings: Settings) -> Iterator[None]:
+    """Turn what the system says of an unusable state folder into one line."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"jobs.sqlite: {error}"
         raise UsageError(
-            f"listening on {settings.host} needs API keys, and there is none: make one with "
-            "--new-key NAME, or say --no-keys"
-        )
+            f"--state-dir: {settings.state_dir} cannot be used ({reason}); name another folder"
+        ) from error
 
 
 if __name__ == "__main__":

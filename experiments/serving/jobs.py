@@ -113,6 +113,7 @@ class JobStore:
             # a file of an older version; another replica may be doing the same
             with suppress(sqlite3.OperationalError):
                 database.execute("ALTER TABLE jobs ADD COLUMN client TEXT")
+            database.execute("SELECT client FROM jobs LIMIT 0")  # whatever else went wrong is told
 
     def submit(
         self,

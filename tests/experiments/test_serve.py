@@ -48,6 +48,13 @@ def test_mistakes_are_one_line(
     assert "--fetch-schemes" in fails(capsys, *run, "--fetch-schemes", "file")
     assert "--rate" in fails(capsys, *state, *run, "--rate", "often")
     assert "--help" in fails(capsys, "--what")
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    for words in (("--new-key", "bob"), ("--list-keys",), run, (*run, "--keys")):
+        said = fails(capsys, "--state-dir", str(file), *words)
+        assert f"--state-dir: {file} cannot be used" in said
+    (tmp_path / "jobs.sqlite").write_text("no database" * 99)
+    assert "jobs.sqlite: file is not a database" in fails(capsys, *state, *run)
     monkeypatch.setenv("FORGERY_QUEUE", "0")
     assert "FORGERY_QUEUE" in fails(capsys, *run)
 
