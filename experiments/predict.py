@@ -170,7 +170,8 @@ def _predict(arguments: argparse.Namespace, inputs: Sequence[Input]) -> int:
         sys.stderr.write(f"newest finished runs: {taken}\n")
     if arguments.explain:
         for detector in detectors:  # who has no maps is told before a video is scored
-            assert detector.explainer
+            if detector.no_maps:
+                raise UsageError(detector.no_maps)
     options = ScoringOptions(arguments.backend, arguments.stride, arguments.batch)
     job = _Job(detectors, options, not arguments.no_video, arguments.explain)
     if arguments.several:

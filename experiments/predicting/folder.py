@@ -31,6 +31,7 @@ _FOR_SPEED = frozenset({"batch", "device"})
 #: Differences that are named. [ours]
 _MAX_NAMED = 3
 _LACKING = object()
+_VERSION = "version of the report"
 #: Ends the name of a folder that is being written.
 _PARTIAL = ".partial"
 
@@ -119,9 +120,11 @@ def finished_report(
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         found = scored_with(report["models"], report["settings"]["backend"])
-        others = _differing(found | {"schema": report["schema_version"]}, wanted)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        others = "it cannot be read"
+        others = _differing(found | {_VERSION: report["schema_version"]}, wanted)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} is damaged or no report; remove it, or name a new folder with --out"
+        ) from error
     if others:
         raise UsageError(
             f"{path} was written by other models or settings ({others}); "
@@ -132,7 +135,6 @@ def finished_report(
             f"{path} is of another video, or of another version of {video}; "
             "name a new folder with --out"
         )
-    # a report of an older version of the code does not speak of maps
     lacking = annotated and not (folder / ANNOTATED).is_file()
     lacking = lacking or (explained and report.get("maps") is None)
     return None if lacking else dict(report)
@@ -149,7 +151,7 @@ def scored_with(models: Sequence[dict[str, Any]], backend: str) -> dict[str, Any
         Values by name. What only decides how fast it was is not among them.
     """
     facts = {
-        "schema": SCHEMA_VERSION,
+        _VERSION: SCHEMA_VERSION,
         "faces": backend,
         "models": sorted(m["name"] for m in models),
     }

@@ -104,6 +104,16 @@ def test_other_models_are_not_mixed_into_a_folder(
     capsys.readouterr()
     assert call("--video", folder, "--run", run, "--out", out, "--stride", 3) == 2
     assert_one_line(capsys, "by other models or settings")
+    report = out / "a.mp4" / "report.json"
+    older = json.loads(report.read_text()) | {"schema_version": 2}
+    for text, told in (
+        (json.dumps(older), "settings (version of the report)"),
+        ("[]", "is damaged or no report"),
+        ("{", "is damaged or no report"),
+    ):
+        report.write_text(text)
+        assert call("--video", folder, "--run", run, "--out", out) == 2
+        assert_one_line(capsys, told)
 
 
 def test_an_operating_point_fitted_since_is_noticed(
