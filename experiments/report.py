@@ -198,13 +198,14 @@ def _text(
 def _remarks(rows: list[Row], warnings: list[str]) -> list[str]:
     """Tell what was left out and why, and what limits the figures."""
     lines = []
+    reasons: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        name = ", ".join(filter(None, (row["set"], row["condition"], row["part"])))
-        name = f"{row['run']}: {name}"
+        name = ", ".join(filter(None, (f"{row['run']}: {row['set']}", row["condition"])))
         if row["reason"]:
-            lines.append(f"{name}: {row['reason']}")
+            reasons.setdefault((name, row["reason"]), []).append(row["part"])
         if row["part"] == "all" and row["unscored"]:
-            lines.append(f"{name}: videos without a score: {row['unscored']}")
+            lines.append(f"{name}, all: videos without a score: {row['unscored']}")
+    lines += [f"{name}, {', '.join(of)}: {reason}" for (name, reason), of in reasons.items()]
     return [" ".join(line.split()) for line in lines + warnings]
 
 
