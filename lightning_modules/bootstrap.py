@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lightning_modules.dependence import auc_influence, widening
+from lightning_modules.dependence import (
+    LEAST_VARIANCE,
+    GroupVariance,
+    auc_influence,
+    widening,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,50 +52,66 @@ def bootstrap_interval(
         seed: Of the draws; the same seed gives the same interval.
 
     Returns:
-        Lower and upper bound, NaN if a class is absent or there is one group only.
+        Lower and upper bound, NaN if a class is absent or in one group only.
     """
     (area,) = resampled_aucs(label, [score], group, num_resamples=num_resamples, seed=seed)
     if not len(area):
         return float("nan"), float("nan")
     value, influence = auc_influence(label, score)
     member = np.arange(len(label)) if group is None else group
-    wider = widening(influence, label, member, shared)
-    return spread_interval(value, area, Evidence.of(label, member, wider))
+    return spread_interval(value, area, Evidence.of(label, member, influence, shared))
 
 
 class Evidence(NamedTuple):
     """How much stands behind a figure.
 
     Attributes:
-        num_groups: Identity groups.
-        of_class: Those that have a real video, and a fake one.
-        widening: How much larger the standard error is than its draws tell, because groups share
-            people.
+        of_class: Identity groups that have a real video, and a fake one.
+        freedom: Degrees of freedom of the standard error.
+        stretch: How much larger the standard error is than that of the draws, because groups are
+            few.
+        widening: The same because groups share people.
     """
 
-    num_groups: int
     of_class: tuple[int, int]
+    freedom: float
+    stretch: float
     widening: float
 
     @staticmethod
-    def of(label: Ints, group: Ints, wider: float = 1.0) -> Evidence:
-        """Count the groups (N,) of videos with labels (N,)."""
+    def of(label: Ints, group: Ints, influence: Floats, shared: Shared | None = None) -> Evidence:
+        """Measure it on the AUC, or a difference of AUCs.
+
+        Args:
+            label: 0 real, 1 fake, shape (N,), int64.
+            group: Number of the first identity, shape (N,), int64.
+            influence: What each video adds to the distance from the truth, shape (N,), float64.
+            shared: Whom the videos show, where some show several people.
+        """
         real, fake = (len(np.unique(group[label == side])) for side in (0, 1))
-        return Evidence(len(np.unique(group)), (real, fake), wider)
+        if min(real, fake) < 2:
+            return Evidence((real, fake), math.nan, math.nan, math.nan)
+        found = GroupVariance.of(influence, label, group)
+        number = len(np.unique(group))
+        least = number / (number - 1)
+        if not found.drawn > LEAST_VARIANCE:
+            return Evidence((real, fake), number - 1, math.sqrt(least), 1.0)
+        stretch = math.sqrt(max(least, found.corrected / found.drawn))
+        wider = widening(influence, label, found.corrected, shared)
+        return Evidence((real, fake), found.freedom, stretch, wider)
+
+    def why_none(self) -> str:
+        """Say why there is no interval; empty where there is one."""
+        names = ("real", "fake")
+        few = [name for name, count in zip(names, self.of_class, strict=True) if count < 2]
+        return f"{' and '.join(few)} videos of one identity group only: no interval" if few else ""
 
     def reach(self, confidence: float = 0.95) -> float:
-        """Return how many standard errors of the draws an interval reaches.
-
-        Draws of G groups spread too little, by (G - 1) / G in variance, and how far they do is
-        itself uncertain: hence Student's quantile with G - 1 degrees of freedom.
-        """
+        """Return how many standard errors of the draws an interval reaches, by Student's t."""
         from scipy.stats import t
 
-        if self.num_groups < 2:
-            return float("nan")
-        wide = self.num_groups / (self.num_groups - 1)
-        quantile = float(t.isf((1 - confidence) / 2, self.num_groups - 1))
-        return quantile * float(np.sqrt(wide)) * self.widening
+        quantile = float(t.isf((1 - confidence) / 2, self.freedom))
+        return quantile * self.stretch * self.widening
 
 
 def spread_interval(value: float, draws: Floats, evidence: Evidence) -> tuple[float, float]:
@@ -105,16 +127,16 @@ def spread_interval(value: float, draws: Floats, evidence: Evidence) -> tuple[fl
         value: The figure, in 0..1.
         draws: Of it, shape (R,), float64; those that are not finite are left out, as where a
             resample missed a class.
-        evidence: How many groups were drawn.
+        evidence: What was drawn.
 
     Returns:
-        Lower and upper bound, NaN without two draws.
+        Lower and upper bound, NaN without two draws, or where a class is in one group only.
     """
     known = draws[np.isfinite(draws)]
-    if len(known) < 2 or not np.isfinite(value):
+    reach = evidence.reach()
+    if len(known) < 2 or not np.isfinite([value, reach]).all():
         return float("nan"), float("nan")
     error = float(known.std(ddof=1))
-    reach = evidence.reach()
     if not 0 < value < 1 or not error > 0:
         return _wilson(value, 4 / sum(1 / count for count in evidence.of_class), reach)
     odds = np.log(value / (1 - value))

@@ -7,6 +7,7 @@ wider intervals must be for that is measured here, on the AUC.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+
+#: Rounding leaves a variance of some 1e-33 where there is none.
+LEAST_VARIANCE = float(np.finfo(np.float64).eps ** 2)
 
 
 class Shared(NamedTuple):
@@ -80,42 +84,82 @@ def auc_influence(label: Ints, score: Floats) -> tuple[float, Floats]:
     fake = label == 1
     num_fakes, num_reals = int(fake.sum()), int((~fake).sum())
     whole = _midranks(score)
-    of_fakes = (whole[fake] - _midranks(score[fake])) / num_reals
+    # Halves of whole numbers: equal AUCs are equal to the last digit.
+    beaten = whole[fake] - _midranks(score[fake])
+    of_fakes = beaten / num_reals
     of_reals = 1 - (whole[~fake] - _midranks(score[~fake])) / num_fakes
     parts = np.empty(len(label))
     parts[fake] = (of_fakes - of_fakes.mean()) / num_fakes
     parts[~fake] = (of_reals - of_reals.mean()) / num_reals
-    return float(of_fakes.mean()), parts
+    return float(beaten.sum() / (num_reals * num_fakes)), parts
 
 
-def widening(influence: Floats, label: Ints, group: Ints, shared: Shared | None) -> float:
+class GroupVariance(NamedTuple):
+    """Variance of the AUC by groups that do not overlap.
+
+    Attributes:
+        drawn: What the bootstrap of groups draws.
+        corrected: What it estimates without bias: draws of G groups spread too little by
+            (G - 1) / G, and each class has its own G.
+        freedom: Degrees of freedom of the latter (Satterthwaite, Biometrics Bulletin 2, 1946), not
+            below those of the class of fewer groups, nor above those of all groups.
+    """
+
+    drawn: float
+    corrected: float
+    freedom: float
+
+    @staticmethod
+    def of(influence: Floats, label: Ints, group: Ints) -> GroupVariance:
+        """Measure it.
+
+        Args:
+            influence: Of each video, shape (N,), float64.
+            label: 0 real, 1 fake, shape (N,), int64; each class has at least two groups.
+            group: Number of the first identity, shape (N,), int64.
+        """
+        member = np.unique(group, return_inverse=True)[1]
+        size = int(member.max()) + 1
+        sides = [np.bincount(member, influence * (label == side), size) for side in (0, 1)]
+        counts = [len(np.unique(member[label == side])) for side in (0, 1)]
+        own = [float(side @ side) for side in sides]
+        both = 2 * float(sides[0] @ sides[1])
+        parts = [var * count / (count - 1) for var, count in zip(own, counts, strict=True)]
+        corrected = sum(parts) + both * size / (size - 1)
+        spread = sum(var**2 / (count - 1) for var, count in zip(parts, counts, strict=True))
+        freedom = corrected**2 / spread if spread > 0 else math.inf
+        freedom = float(np.clip(freedom, min(counts) - 1, size - 1))
+        return GroupVariance(sum(own) + both, corrected, freedom)
+
+
+def widening(influence: Floats, label: Ints, alone: float, shared: Shared | None) -> float:
     """Tell how much wider an interval must be than groups of first identities make it.
 
     The variance of a sum of parts is the sum over all pairs of videos that may depend on each
     other, here those with an identity in common (the dyadic robust variance of Aronow, Samii and
     Assenova, Political Analysis 23, 2015), times n / (n - 1) for the n identities that a class has
-    for each one of a video [ours]. Connected components would join nearly all videos of sets in
-    which everyone was swapped with many.
+    for each one of a video [ours]. It is summed by identities, less what that counts more than
+    once, in memory that grows with the videos; two casts of three or more that share several
+    identities count for each of them [ours]. Connected components would join nearly all videos of
+    sets in which everyone was swapped with many.
 
     Args:
         influence: Of each video, shape (N,), float64.
         label: 0 real, 1 fake, shape (N,), int64.
-        group: Number of the first identity, shape (N,), int64.
+        alone: The variance by groups, `GroupVariance.corrected`.
         shared: Whom they show; None where each has one identity.
 
     Returns:
         At least 1, the ratio of the standard errors.
     """
-    first = np.bincount(np.unique(group, return_inverse=True)[1], influence)
-    if shared is None or len(first) < 2 or not (first**2).sum() > 0:
+    if shared is None or not alone > LEAST_VARIANCE:
         return 1.0
-    size = shared.people.shape[0]
-    sums = np.bincount(shared.cast, influence, size)
-    tied = (shared.people @ shared.people.T).sign()
+    sums = np.bincount(shared.cast, influence, shared.people.shape[0])
+    of_person = shared.people.T @ sums
+    again = shared.people.sum(axis=1) - 1
     factors = [_small_sample(shared, label == side) for side in (0, 1)]
-    within = float(sums @ (tied @ sums)) * max(factors)
-    plain = float((first**2).sum()) * len(first) / (len(first) - 1)
-    return float(np.sqrt(max(1.0, within / plain)))
+    within = float(of_person @ of_person - again @ sums**2) * max(factors)
+    return float(np.sqrt(max(1.0, within / alone)))
 
 
 def _small_sample(shared: Shared, wanted: NDArray[np.bool_]) -> float:

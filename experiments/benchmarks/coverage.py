@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: True AUCs, and numbers of groups.
 _TRUTHS = (0.76, 0.9, 0.98)
 _GROUPS = (8, 12, 20, 50, 100)
+#: People of the real videos, and of the fakes, where these are others.
+_REALS, _FEW = 50, (2, 3, 5, 8, 12)
 #: Share of the variance that comes from the person filmed, and from the one whose face is shown.
 _FILMED, _SHOWN = 0.1, 0.4
 #: Videos of people drawn one by one: two real and two fake ones.
@@ -63,6 +65,10 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         for number in _GROUPS:
             ours, plain, _ = _coverage(partial(_alone, number), truth, rounds, draws)
             yield f"{truth:.2f}  {number:4d}  {ours:.3f}  {plain:.3f}"
+    yield f"reals of {_REALS} people, fakes of others, AUC 0.9: groups, ours, plain percentiles"
+    for number in _FEW:
+        ours, plain, _ = _coverage(partial(_apart, number), 0.9, rounds, draws)
+        yield f"{number:4d}  {ours:.3f}  {plain:.3f}"
     yield "fakes of two people, AUC 0.9: ours, by the first identity alone, by components"
     for name, make in _PAIRINGS.items():
         ours, _, others = _coverage(make, 0.9, rounds, draws)
@@ -72,6 +78,11 @@ def run(options: argparse.Namespace) -> Iterator[str]:
 def _alone(people: int, _: Rng) -> _Set:
     person = np.repeat(np.arange(people), _OF_ONE)
     return _Set(np.arange(len(person)) % 2, person, np.full(len(person), -1))
+
+
+def _apart(people: int, _: Rng) -> _Set:
+    person = np.repeat(np.arange(_REALS + people), _OF_ONE // 2)
+    return _Set((person >= _REALS).astype(np.int64), person, np.full(len(person), -1))
 
 
 def _swapped_in_pairs(pairs: int) -> _Set:

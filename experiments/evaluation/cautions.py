@@ -13,11 +13,16 @@ from experiments.evaluation.results import MAX_PARTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from experiments.evaluation.ledgers import Evaluation
+
+    Ints = NDArray[np.int64]
 
 #: Share of videos without a score from which on a set is another one [ours].
 _MANY_LOST = 0.05
-#: Identity groups below which nobody measured how often intervals hold the truth [ours].
+#: Identity groups of a class below which intervals may hold the truth less often [ours]: see
+#: docs/evaluation.md.
 _FEW_GROUPS = 8
 
 
@@ -61,15 +66,21 @@ def _of_one(evaluation: Evaluation) -> Iterator[str]:
     if not_finite:
         yield f"{not_finite} videos have a score that is no number: training diverged"
     yield from _methods(videos)
-    groups = len(np.unique(evaluation.group[~lost]))
-    if groups < _FEW_GROUPS:
-        yield f"{groups} identity groups only: intervals of fewer than {_FEW_GROUPS} are not tried"
+    yield from _groups(evaluation.group[~lost], label[~lost])
     if facts["stage"] == "val":
         yield "a validation set; it chose the checkpoint, so its figures flatter"
     if str(facts["code"]).endswith("-dirty"):
         yield "made by code with changes that no commit has"
     if not facts["checkpoint"]:
         yield "made without a checkpoint on disk: nobody can evaluate it again"
+
+
+def _groups(group: Ints, label: Ints) -> Iterator[str]:
+    counts = {side: len(np.unique(group[label == k])) for k, side in enumerate(("real", "fake"))}
+    few = [f"{count} of {side} videos" for side, count in counts.items() if count < _FEW_GROUPS]
+    if few:
+        told = f"identity groups: {' and '.join(few)} only"
+        yield f"{told}; intervals of fewer than {_FEW_GROUPS} are little tried"
 
 
 def _methods(videos: pl.DataFrame) -> Iterator[str]:

@@ -10,8 +10,9 @@ import polars as pl
 
 from callbacks.ledger import LedgerError
 from experiments.evaluation.intervals import NUM_RESAMPLES, resamples_for
-from lightning_modules.bootstrap import interval, resampled_aucs
-from lightning_modules.dependence import auc_influence, shared_identities, widening
+from experiments.evaluation.ledgers import shared_by
+from lightning_modules.bootstrap import Evidence, interval, resampled_aucs
+from lightning_modules.dependence import LEAST_VARIANCE, auc_influence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Comparison(NamedTuple):
     Attributes:
         difference: First less second.
         low: Lower bound of its 95 % interval, from the paired bootstrap of identity groups, widened
-            for their number and for the people that they share.
+            for their number and for the people that they share; NaN where a class is in one group.
         high: Upper bound.
         p_bootstrap: Two-sided, from the same resamples; not below 1 / (resamples + 1).
         p_delong: Two-sided, by DeLong's test for identity groups (Obuchowski 1997), of the same
@@ -84,33 +85,33 @@ def compare(
     if len(np.unique(label)) < 2:
         nan = math.nan
         return Comparison(nan, nan, nan, nan, nan, *counts, "a class has no video scored by both")
+    exact = delong(label, np.stack(scores), group)
+    gap = float(exact.auc[0] - exact.auc[1])
+    shared = shared_by(both["identities"])
+    first_parts, second_parts = (auc_influence(label, score)[1] for score in scores)
+    evidence = Evidence.of(label, group, first_parts - second_parts, shared)
+    if reason := evidence.why_none():
+        return Comparison(gap, math.nan, math.nan, math.nan, math.nan, *counts, reason)
     count = resamples_for(len(label), num_resamples)
     areas = resampled_aucs(label, scores, group, num_resamples=count, seed=seed)
-    gaps = areas[0] - areas[1]
-    num_groups = both["group"].n_unique()
-    wider = _wider(label, scores, group, both)
-    low, high = interval(gaps, _expanded(0.95, num_groups, wider))
-    exact = delong(label, np.stack(scores), group)
-    exact = exact._replace(covariance=exact.covariance * wider**2)
-    return Comparison(
-        float(exact.auc[0] - exact.auc[1]),
-        *(low, high, two_sided(gaps, num_groups, wider), delong_p(exact)),
-        *counts,
-        "" if len(gaps) else "one identity group only: no interval",
-    )
+    # Moved away from the difference, and not looked up further out: beyond the last draw is none.
+    gaps = gap + evidence.stretch * evidence.widening * (areas[0] - areas[1] - gap)
+    low, high = np.clip(interval(gaps, _expanded(0.95, evidence.freedom)), -1, 1).tolist()
+    wider = exact._replace(covariance=exact.covariance * evidence.widening**2)
+    p_bootstrap = two_sided(gaps, evidence.freedom)
+    return Comparison(gap, low, high, p_bootstrap, delong_p(wider), *counts, "")
 
 
-def two_sided(gaps: Floats, num_groups: int, wider: float = 1.0) -> float:
+def two_sided(gaps: Floats, freedom: float) -> float:
     """Return how often resampled differences lie beyond zero, on the rarer side, doubled.
 
-    Draws of few groups spread too little: of 12 groups and two equal runs 10 % of the plain shares
-    are below 0.05. The share's normal quantile is therefore taken as one of Student's distribution
-    (expanded percentiles: Hesterberg 2015, The American Statistician 69, section 4).
+    How far draws of few groups spread is itself uncertain: the share's normal quantile is
+    therefore taken as one of Student's distribution (expanded percentiles: Hesterberg 2015, The
+    American Statistician 69, section 4).
 
     Args:
         gaps: Shape (R,), float64; those that are not finite are left out.
-        num_groups: Groups that were drawn, at least 2.
-        wider: How much larger the standard error is, because groups share people.
+        freedom: Degrees of freedom of their standard error.
 
     Returns:
         In (0, 1], with one added above and below so that it is never 0; NaN of nothing.
@@ -122,26 +123,14 @@ def two_sided(gaps: Floats, num_groups: int, wider: float = 1.0) -> float:
         return math.nan
     rarer = min(int((known <= 0).sum()), int((known >= 0).sum()))
     share = min(1.0, 2 * (rarer + 1) / (len(known) + 1))
-    shrunk = norm.isf(share / 2) * math.sqrt((num_groups - 1) / num_groups) / wider
-    return float(2 * t.sf(shrunk, num_groups - 1))
+    return float(2 * t.sf(norm.isf(share / 2), freedom))
 
 
-def _wider(label: Ints, scores: list[Floats], group: Ints, both: pl.DataFrame) -> float:
-    """Tell how much the difference depends on people that groups share."""
-    if (both["identities"].list.len().max() or 0) < 2:  # type: ignore[operator]
-        return 1.0
-    first, second = (auc_influence(label, score)[1] for score in scores)
-    return widening(first - second, label, group, shared_identities(both["identities"]))
-
-
-def _expanded(confidence: float, num_groups: int, wider: float) -> float:
+def _expanded(confidence: float, freedom: float) -> float:
     """Return the share of the draws that an interval of that confidence must hold."""
     from scipy.stats import norm, t
 
-    if num_groups < 2:
-        return confidence
-    bound = t.isf((1 - confidence) / 2, num_groups - 1) * math.sqrt(num_groups / (num_groups - 1))
-    return float(1 - 2 * norm.sf(bound * wider))
+    return float(1 - 2 * norm.sf(t.isf((1 - confidence) / 2, freedom)))
 
 
 def delong(label: Ints, scores: Floats, group: Ints | None = None) -> DeLong:
@@ -188,8 +177,7 @@ def delong_p(found: DeLong) -> float:
     variance = float(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1])
     if gap == 0:
         return 1.0
-    # Rounding leaves some 1e-20 where there is none.
-    if not variance > np.finfo(np.float64).eps ** 2:
+    if not variance > LEAST_VARIANCE:
         return math.nan
     return math.erfc(abs(gap) / math.sqrt(2 * variance))
 
@@ -225,6 +213,10 @@ def _common(first: Evaluation, second: Evaluation) -> pl.DataFrame:
     names = f"{first.name} and {second.name}"
     if not len(both):
         raise LedgerError(f"{names} share no scored video; compare runs on one set")
+    # A ledger of an older version knows the first identity alone.
+    more = pl.col("identities_right").list.len() > pl.col("identities").list.len()
+    known = pl.when(more).then("identities_right").otherwise("identities")
+    both = both.with_columns(identities=known)
     differ = both.filter(
         (pl.col("label") != pl.col("label_right"))
         | (pl.col("sha256") != pl.col("sha256_right"))

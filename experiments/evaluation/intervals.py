@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from lightning_modules.bootstrap import (
     Evidence,
     drawn_figures,
     resampled_figures,
     spread_interval,
 )
-from lightning_modules.dependence import auc_influence, widening
+from lightning_modules.dependence import auc_influence
 
 if TYPE_CHECKING:
     from experiments.evaluation.figures import Videos
@@ -28,12 +30,14 @@ class Intervals(NamedTuple):
 
     Attributes:
         bounds: Lower and upper bound by figure: `auc`, `ap`, `eer` and `balanced_accuracy`; NaN
-            where a class is absent or there is one group only.
+            where a class is absent or in one group only.
         num_resamples: How many draws they are of.
+        reason: Why there are none; empty where there are, or where a class is absent.
     """
 
     bounds: dict[str, tuple[float, float]]
     num_resamples: int
+    reason: str = ""
 
     @property
     def auc(self) -> tuple[float, float]:
@@ -76,10 +80,9 @@ def video_intervals(
         label, score, group, threshold=threshold, num_resamples=count, seed=seed
     )
     values = drawn_figures(label, score, threshold)
-    wider = 1.0
-    if shared is not None and len(drawn["auc"]):
-        # Measured on the AUC; the other figures are taken to depend on people as it does.
-        wider = widening(auc_influence(label, score)[1], label, group, shared)
-    evidence = Evidence.of(label, group, wider)
+    if np.isnan(values["auc"]):
+        return Intervals(dict.fromkeys(drawn, (np.nan, np.nan)), count)
+    # Measured on the AUC; the other figures are taken to depend on people as it does.
+    evidence = Evidence.of(label, group, auc_influence(label, score)[1], shared)
     bounds = {name: spread_interval(values[name], drawn[name], evidence) for name in drawn}
-    return Intervals(bounds, count)
+    return Intervals(bounds, count, evidence.why_none())

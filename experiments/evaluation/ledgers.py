@@ -109,10 +109,7 @@ class Evaluation:
     @property
     def shared(self) -> Shared | None:
         """Whom the videos show; None where each shows one person."""
-        identities = self.videos["identities"]
-        # Millions of videos of one person each are not looked through in Python.
-        several = identities.list.len().max() or 0
-        return shared_identities(identities) if several > 1 else None  # type: ignore[operator]
+        return shared_by(self.videos["identities"])
 
     def select(self, wanted: Bools) -> Evaluation:
         """Keep some of the videos, and their clips.
@@ -140,6 +137,17 @@ class Evaluation:
         score = _pooled(self.clip_video, self.clip_logit, self.videos.height, rule)
         facts = {**self.facts, "pooling": rule.key}
         return replace(self, facts=facts, videos=self.videos.with_columns(score=score))
+
+
+def shared_by(identities: pl.Series) -> Shared | None:
+    """Tell whom videos show; None where each shows one person.
+
+    Args:
+        identities: A list of each video.
+    """
+    # Millions of videos of one person each are not looked through in Python.
+    several = identities.list.len().max() or 0
+    return shared_identities(identities.to_list()) if several > 1 else None  # type: ignore[operator]
 
 
 def read_evaluations(paths: Iterable[Path]) -> list[Evaluation]:

@@ -150,7 +150,7 @@ def _measured(evaluation: Evaluation, options: ReportOptions, whole: bool) -> Ro
     fakes = int(videos.label.sum())
     found = video_intervals(videos, options.threshold, options.num_resamples, options.seed)
     groups = len(np.unique(videos.group))
-    reason = why_missing(videos.label) or ("one identity group: no interval" * (groups < 2))
+    reason = why_missing(videos.label) or found.reason
     lost = unscored(evaluation)
     return {
         **set_figures(evaluation, options.threshold, options.policy, whole=whole),

@@ -137,6 +137,23 @@ def test_only_the_largest_of_many_methods_have_rows(tmp_path: Path) -> None:
     assert any("201 methods; the 100 of most videos" in line for line in cautions([found]))
 
 
+def test_fakes_of_one_person_have_figures_and_a_reason_for_no_interval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [toy_record(f"v/{k}", 0, group_ids=(f"p{k}",)) for k in range(30)]
+    records += [toy_record(f"w/{k}", 1, method=f"m{k % 2}", group_ids=("p0",)) for k in range(8)]
+    path = write_toy(tmp_path / "1.parquet", records, [[float(k % 7)] for k in range(38)])
+    (found,) = read_evaluations([path])
+    row = result_rows(found, ReportOptions(num_resamples=40))[0]
+    assert 0 < row["video_auc"] < 1
+    assert math.isnan(row["video_auc_low"])
+    assert "identity groups: 1 of fake videos only" in " ".join(cautions([found]))
+    assert main([str(path), "--out", str(tmp_path), "--resamples", "40"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "no interval" in line]
+    assert len(said) == 1
+    assert "all, method m0, method m1: fake videos of one identity group only" in said[0]
+
+
 def test_more_runs_than_are_compared_are_said(tmp_path: Path) -> None:
     paths = [str(write_run(tmp_path / f"{k}.parquet", f"r{k}", k)) for k in range(7)]
     assert main([*paths, "--out", str(tmp_path), "--resamples", "40"]) == 0

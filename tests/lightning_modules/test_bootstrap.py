@@ -2,19 +2,30 @@ from __future__ import annotations
 
 import math
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from experiments.evaluation.figures import figures
-from lightning_modules.bootstrap import bootstrap_interval, resampled_aucs, resampled_figures
-from lightning_modules.dependence import auc_influence, shared_identities, widening
+from lightning_modules.bootstrap import (
+    Evidence,
+    bootstrap_interval,
+    resampled_aucs,
+    resampled_figures,
+)
+from lightning_modules.dependence import (
+    GroupVariance,
+    auc_influence,
+    shared_identities,
+    widening,
+)
 from lightning_modules.metrics import roc_auc
 
 
 def test_interval_equals_a_plain_loop() -> None:
     generator = np.random.default_rng(3)
-    label = generator.integers(0, 2, 40)
+    label = np.arange(40) % 2
     score = np.round(generator.normal(size=40) + label, 1)  # with ties
     group = np.arange(40) // 2 * 10  # any numbers
     draws = np.random.default_rng(0).integers(20, size=(200, 20))
@@ -100,13 +111,60 @@ def test_widening_equals_the_sum_over_all_pairs() -> None:
         for j in range(len(shown))
         if set(shown[i]) & set(shown[j])
     )
-    plain = sum(influence[first == k].sum() ** 2 for k in range(6)) * 6 / 5
+    alone = GroupVariance.of(influence, label, first).corrected
     # 6 people in the reals, and in the fakes 6 of which each video has two: 3.
-    wanted = math.sqrt(max(1.0, within * 3 / 2 / plain))
-    assert widening(influence, label, first, shared) == pytest.approx(wanted)
+    wanted = math.sqrt(max(1.0, within * 3 / 2 / alone))
+    assert widening(influence, label, alone, shared) == pytest.approx(wanted)
     assert wanted > 1
     assert shared_identities([("a",), ("b",), ("a",)]) is None
-    assert widening(influence, label, first, None) == 1.0
+    assert widening(influence, label, alone, None) == 1.0
+
+
+def test_a_person_in_all_videos_takes_no_memory_of_their_square() -> None:
+    # A matrix of which videos share somebody would have 4e9 entries.
+    number = 60_000
+    label = np.arange(number) % 2
+    score = np.random.default_rng(0).normal(size=number) + label
+    shared = shared_identities([(f"p{i // 2}", "star") for i in range(number)])
+    value, influence = auc_influence(label, score)
+    assert value == pytest.approx(roc_auc(label, score), abs=1e-12)
+    tracemalloc.start()
+    evidence = Evidence.of(label, np.arange(number) // 2, influence, shared)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert evidence.widening >= 1
+
+
+def test_the_class_of_few_groups_decides() -> None:
+    # Reals of 50 people, fakes of 3 others; counting 53 groups in all, 0.86 hold the truth.
+    hits = 0
+    group = np.repeat(np.arange(53), 2)
+    label = (group >= 50).astype(np.int64)
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        score = generator.normal(size=53)[group] + generator.normal(size=106)
+        score = score / math.sqrt(2) + 1.8124 * label
+        low, high = bootstrap_interval(label, score, group, num_resamples=100, seed=seed)
+        hits += low <= 0.9 <= high
+    assert hits / 200 >= 0.91
+    influence = auc_influence(label, score)[1]
+    by_hand = sum(
+        count / (count - 1) * sum(influence[group == g].sum() ** 2 for g in groups)
+        for count, groups in ((50, range(50)), (3, range(50, 53)))
+    )
+    found = GroupVariance.of(influence, label, group)
+    assert found.corrected == pytest.approx(by_hand)
+    assert 2 <= found.freedom < 10
+
+
+def test_fakes_of_one_person_have_no_interval() -> None:
+    group = np.minimum(np.arange(20), 10)
+    label = (group == 10).astype(np.int64)
+    score = np.random.default_rng(0).normal(size=20)
+    assert np.isnan(bootstrap_interval(label, score, group)).all()
+    assert np.isnan(bootstrap_interval(label, label.astype(np.float64), group)).all()
+    why = Evidence.of(label, group, score).why_none()
+    assert why == "fake videos of one identity group only: no interval"
 
 
 def test_groups_widen_the_interval_of_copies() -> None:
