@@ -90,7 +90,7 @@ def draw_moments(path: Path, moments: dict[str, list[Moment]]) -> None:
     rows = list(_rows(moments))
     columns = max(len(row) for _, row in rows)
     height = sum(_HEIGHT - 0.6 * _is_still(row) for _, row in rows)
-    size = (max(6.5, _WIDTH * columns + 1.3), height + 0.5)
+    size = (max(4.6, _WIDTH * columns + 1.3), height + 0.5)
     figure = Figure(figsize=size, dpi=110)
     FigureCanvasAgg(figure)
     ratios = [part for _, row in rows for part in (4, 4, 0.01 if _is_still(row) else 1)]
@@ -103,7 +103,7 @@ def draw_moments(path: Path, moments: dict[str, list[Moment]]) -> None:
             below += axes
     _draw_scale(figure, below)
     note = "Marked is where the network found what raised its score, not what was forged."
-    figure.text(0.01, 0.004, f"{note} See moments.json for what maps cannot tell.", fontsize=8)
+    figure.text(0.01, 0.004, f"{note}\nSee moments.json for what maps cannot tell.", fontsize=8)
     engine = ConstrainedLayoutEngine(rect=(0, 0.35 / size[1], 1, 1 - 0.35 / size[1]))
     figure.set_layout_engine(engine)
     figure.savefig(path, format="png")
@@ -159,7 +159,12 @@ class FrameMaps:
 
 
 def _is_still(row: Sequence[Moment]) -> bool:
-    return all(len(moment.maps) == 1 for moment in row)
+    return all(_has_one_frame(moment) for moment in row)
+
+
+def _has_one_frame(moment: Moment) -> bool:
+    """Tell whether a clip has one frame alone, though it may show it many times."""
+    return len(np.unique(moment.clip.time_s)) == 1
 
 
 def _rows(moments: dict[str, list[Moment]]) -> Iterator[tuple[str, list[Moment]]]:
@@ -198,10 +203,10 @@ def _unmarked(moment: Moment) -> str:
 
 def _draw_curve(axes: Axes, moment: Moment) -> None:
     """Draw how much of the evidence each frame of the clip has, and mark the one that is shown."""
-    curve, time_s = moment.curve, moment.clip.time_s
-    if len(curve) == 1:
+    if _has_one_frame(moment):
         axes.set_axis_off()  # a single frame has all of it
         return
+    curve, time_s = moment.curve, moment.clip.time_s
     order = np.argsort(time_s, kind="stable")
     axes.fill_between(time_s[order], curve[order], color="#9a9a9a", linewidth=0)
     axes.axvline(float(time_s[moment.peak]), color="black", linewidth=1.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -170,6 +171,16 @@ def test_moments_are_written_with_what_maps_cannot_tell(tmp_path: Path) -> None:
     picture = cv2.imread(str(tmp_path / "moments.png"))
     assert picture is not None
     assert picture.shape[1] > 1000
+
+
+def test_a_clip_that_repeats_one_frame_has_no_curve(tmp_path: Path) -> None:
+    one = moment()
+    still = replace(one, clip=replace(one.clip, frame_index=np.zeros(T, int), time_s=np.zeros(T)))
+    heights = []
+    for shown in (one, still):
+        write_moments(tmp_path, {"one": [shown]}, MAP_LIMITS)
+        heights.append(cv2.imread(str(tmp_path / "moments.png")).shape[0])
+    assert heights[1] < heights[0]
 
 
 def test_a_video_without_faces_has_no_picture(tmp_path: Path) -> None:
