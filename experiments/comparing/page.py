@@ -140,9 +140,10 @@ def _size(result: SetResults) -> str:
     return str(counts[0]) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
-def _best(result: SetResults) -> str:
+def _best(result: SetResults) -> list[str]:
     known = {run: cell.auc for run, cell in result.cells.items() if not np.isnan(cell.auc)}
-    return max(known, key=lambda run: known[run]) if len(known) > 1 else ""
+    highest = max(known.values(), default=0.0)
+    return [run for run, auc in known.items() if auc == highest and len(known) > 1]
 
 
 def _known_figures(results: Sequence[SetResults]) -> list[str]:

@@ -317,3 +317,10 @@ def test_bounds_that_round_past_their_area_are_drawn(folders: list[Path]) -> Non
     costs = {run.name: cost_of(run) for run in runs}
     drawn = cost_figure(Album(), replace(first, cells=cells), costs, pens)
     assert "<svg" in drawn
+
+
+def test_all_that_share_the_highest_figure_are_bold(tmp_path: Path) -> None:
+    made = [write_run(tmp_path / name, "b", 1, 1.0) for name in ("one", "two")]
+    assert main([*map(str, made), "--out", str(tmp_path / "out")]) == 0
+    # Of two runs on two sets.
+    assert (tmp_path / "out" / "index.html").read_text().count('<span class="best">') == 4
