@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _MAX_WEIGHTS = 2_000_000
 #: Log-odds beyond which a share is 0 or 1 for all that matters; exp of it is finite [ours].
 _MAX_ODDS = 300.0
+#: Draws that differ by less differ by rounding [ours].
+_NO_SPREAD = 1e-13
 #: Figures of `resampled_figures`.
 RESAMPLED = ("auc", "ap", "eer", "balanced_accuracy")
 
@@ -137,7 +139,7 @@ def spread_interval(value: float, draws: Floats, evidence: Evidence) -> tuple[fl
     if len(known) < 2 or not np.isfinite([value, reach]).all():
         return float("nan"), float("nan")
     error = float(known.std(ddof=1))
-    if not 0 < value < 1 or not error > 0:
+    if not 0 < value < 1 or np.ptp(known) < _NO_SPREAD:
         return _wilson(value, 4 / sum(1 / count for count in evidence.of_class), reach)
     odds = np.log(value / (1 - value))
     half = min(reach * error / (value * (1 - value)), _MAX_ODDS)

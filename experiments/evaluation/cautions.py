@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Share of videos without a score from which on a set is another one [ours].
 _MANY_LOST = 0.05
+#: Share of the fakes from which on one person decides about a set [ours].
+_MOST = 0.5
 #: Identity groups of a class below which intervals may hold the truth less often [ours]: see
 #: docs/evaluation.md.
 _FEW_GROUPS = 8
@@ -67,6 +69,7 @@ def _of_one(evaluation: Evaluation) -> Iterator[str]:
         yield f"{not_finite} videos have a score that is no number: training diverged"
     yield from _methods(videos)
     yield from _groups(evaluation.group[~lost], label[~lost])
+    yield from _one_face(videos.filter((pl.col("label") == 1) & pl.col("score").is_not_null()))
     if facts["stage"] == "val":
         yield "a validation set; it chose the checkpoint, so its figures flatter"
     if str(facts["code"]).endswith("-dirty"):
@@ -81,6 +84,17 @@ def _groups(group: Ints, label: Ints) -> Iterator[str]:
     if few:
         told = f"identity groups: {' and '.join(few)} only"
         yield f"{told}; intervals of fewer than {_FEW_GROUPS} are little tried"
+
+
+def _one_face(fakes: pl.DataFrame) -> Iterator[str]:
+    count = fakes["identities"].list.unique().explode().value_counts(sort=True).head(1)
+    share = count["count"].sum() / max(1, fakes.height)
+    # Of a person in all of them nothing varies: no interval can tell how others would do.
+    if share > _MOST and fakes["group"].n_unique() > 1:
+        yield (
+            f"{count['identities'][0]} is in {share:.0%} of the fakes: intervals do not tell how "
+            "other people would do"
+        )
 
 
 def _methods(videos: pl.DataFrame) -> Iterator[str]:

@@ -154,6 +154,13 @@ def test_fakes_of_one_person_have_figures_and_a_reason_for_no_interval(
     assert "all, method m0, method m1: fake videos of one identity group only" in said[0]
 
 
+def test_one_face_in_all_fakes_is_told(tmp_path: Path) -> None:
+    records = [toy_record(f"v/{k}", 0, group_ids=(f"p{k}",)) for k in range(9)]
+    records += [toy_record(f"w/{k}", 1, group_ids=(f"p{k}", "star")) for k in range(9)]
+    (found,) = read_evaluations([write_toy(tmp_path / "1.parquet", records, [[0.5]] * 18)])
+    assert any("star is in 100% of the fakes" in line for line in cautions([found]))
+
+
 def test_more_runs_than_are_compared_are_said(tmp_path: Path) -> None:
     paths = [str(write_run(tmp_path / f"{k}.parquet", f"r{k}", k)) for k in range(7)]
     assert main([*paths, "--out", str(tmp_path), "--resamples", "40"]) == 0

@@ -157,6 +157,13 @@ def test_the_class_of_few_groups_decides() -> None:
     assert 2 <= found.freedom < 10
 
 
+def test_draws_that_differ_by_rounding_have_no_spread() -> None:
+    # Each of 12 people has the same scores: all draws are a third.
+    label, score = np.tile([0, 1, 1, 1], 12), np.tile([0.5, 0.1, 0.1, 0.9], 12)
+    low, high = bootstrap_interval(label, score, np.repeat(np.arange(12), 4))
+    assert low < 0.2 < 0.5 < high
+
+
 def test_fakes_of_one_person_have_no_interval() -> None:
     group = np.minimum(np.arange(20), 10)
     label = (group == 10).astype(np.int64)
