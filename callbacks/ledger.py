@@ -305,15 +305,11 @@ def _video_frame(records: Mapping[int, VideoRecord | None]) -> pl.DataFrame:
         columns[name] = [getattr(record, name, None) or empty for record in records.values()]
     columns["video_id"] = [r.video_id if r else f"#{index}" for index, r in records.items()]
     columns["label"] = [record.label if record else None for record in records.values()]
-    columns["group"] = [
-        (*record.group_ids, record.video_id)[0] if record else f"#{index}"
-        for index, record in records.items()
-    ]
     columns["identities"] = [
-        list(record.group_ids or (record.video_id,)) if record else [f"#{index}"]
-        for index, record in records.items()
+        list(record.identities) if record else [f"#{index}"] for index, record in records.items()
     ]
-    text = dict.fromkeys((*names, *more, "group"), pl.String())
+    text = dict.fromkeys((*names, *more), pl.String())
     numbers = {"video_index": pl.Int64(), "label": pl.Int64(), "fps": pl.Float64()}
     lists = {"identities": SCHEMA["identities"]}
-    return pl.DataFrame(columns, schema_overrides={**text, **numbers, **lists})
+    frame = pl.DataFrame(columns, schema_overrides={**text, **numbers, **lists})
+    return frame.with_columns(group=pl.col("identities").list.first())

@@ -68,6 +68,11 @@ class VideoRecord:
     tracks: tuple[str, ...] = ()
     frames: tuple[str, ...] = ()
 
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Its groups; the video alone, where none are known."""
+        return self.group_ids or (self.video_id,)
+
 
 @dataclass(frozen=True)
 class FaceTrack:

@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 done, also without a face; 1 some of several videos could not be scored; 2 a
-        mistake that the user can mend, said in one line; 130 interrupted, 143 terminated.
+        mistake that the user can mend, said in one line; 128 and the
+        number of a signal that ended it, as 130 interrupted, 143 terminated.
     """
     try:
         arguments = _parser().parse_args(argv)

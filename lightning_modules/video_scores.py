@@ -83,7 +83,7 @@ class VideoScores(Metric):
                 those whose first group id is the same; the others widen the interval.
         """
         self._names = [record.video_id for record in records]
-        self._identities = [record.group_ids or (record.video_id,) for record in records]
+        self._identities = [record.identities for record in records]
 
     def update(
         self,

@@ -134,10 +134,6 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-class LockedError(DataError):
-    """Another process is writing where this one wants to."""
-
-
 @contextmanager
 def lock_or_refuse(lock: Path, store: str) -> Iterator[None]:
     """Hold a lock while the block runs.
@@ -147,14 +143,17 @@ def lock_or_refuse(lock: Path, store: str) -> Iterator[None]:
         store: What is locked, for the message.
 
     Raises:
-        LockedError: If another process holds it.
+        DataError: If another process holds it.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LockedError(f"another run is preparing into {store}; wait for it") from error
+            raise DataError(
+                f"another process is writing into {store}; wait for it, then run the same command "
+                "again"
+            ) from error
         yield
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from experiments.benchmarks.machine import at_least_one
 from lightning_modules.bootstrap import bootstrap_interval, interval, resampled_aucs
 from lightning_modules.dependence import shared_identities
 
@@ -45,8 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: Of the command line.
     """
-    parser.add_argument("--rounds", type=int, default=1000, help="sets of each kind (1000)")
-    parser.add_argument("--resamples", type=int, default=300, help="draws of each set (300)")
+    parser.add_argument(
+        "--rounds", type=at_least_one, default=1000, help="sets of each kind (1000)"
+    )
+    parser.add_argument(
+        "--resamples", type=at_least_one, default=300, help="draws of each set (300)"
+    )
 
 
 def run(options: argparse.Namespace) -> Iterator[str]:

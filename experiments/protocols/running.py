@@ -6,19 +6,18 @@ import csv
 import io
 import json
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from callbacks.provenance import CONFIG_NAME, digest, write_whole
 from datamodules.manifest import manifest_hash
-from datamodules.storage.output import LockedError, lock_or_refuse
+from datamodules.storage.output import lock_or_refuse
 from experiments.errors import UsageError
 from experiments.protocols.apart import USES, check_apart, seen_by
 from experiments.run_folder import ENVIRONMENT, EVALUATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from callbacks.seen import Seen
@@ -131,30 +130,18 @@ def execute(job: Job, extra: Sequence[str], test: Test) -> bool:
         Whether anything was to do.
 
     Raises:
-        UsageError: If the test fails, or another process is at it.
+        UsageError: If the test fails.
+        DataError: If another process is at it.
     """
     if job.is_done():
         _write_done(job)  # what could not be checked then may be checked now
         return False
-    with _alone(job):
+    with lock_or_refuse(job.folder / "lock", str(job.folder)):
         # Another process may have done it between the two looks.
         if job.is_done():
             return False
         _test(job, extra, test)
     return True
-
-
-@contextmanager
-def _alone(job: Job) -> Iterator[None]:
-    """Keep a second process from testing the same run on the same set."""
-    try:
-        with lock_or_refuse(job.folder / "lock", str(job.folder)):
-            yield
-    except LockedError as error:
-        raise UsageError(
-            f"{job.run} is being tested on {job.wanted.name} by another process; wait for it, then "
-            "run the same command again"
-        ) from error
 
 
 def _test(job: Job, extra: Sequence[str], test: Test) -> None:

@@ -189,7 +189,7 @@ def _table(rows: Sequence[dict[str, float]], records: Sequence[VideoRecord]) -> 
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     # A word that a file does not have is 0; a number that it does not tell is unknown.
     values = [[row.get(n, 0.0 if "=" in n else math.nan) for n in names] for row in rows]
-    identities = [record.group_ids or (record.video_id,) for record in records]
+    identities = [record.identities for record in records]
     groups = [names[0] for names in identities]
     return Table(
         names,

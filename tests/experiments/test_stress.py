@@ -80,7 +80,7 @@ def test_a_sweep_resumes_and_reports(
     with lock_or_refuse(base / "out" / "locks" / folder.name, "as another process holds it"):
         assert sweep(base) == 2
     (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("error: "))
-    assert "another run is" in line
+    assert "another process is writing into" in line
 
     # Stores may go: their ledgers count.
     assert sweep(base, "--drop-stores") == 0

@@ -77,7 +77,7 @@ def test_both_kinds_of_roots_do_the_same(output: OutputRoot) -> None:
     assert output.size("made/z") == -1
     again = pickle.loads(pickle.dumps(output))
     assert again.read("ab.txt") == b"three"
-    with output.only_run(), pytest.raises(DataError, match="another run is preparing into"):
+    with output.only_run(), pytest.raises(DataError, match="another process is writing into"):
         again.only_run().__enter__()
     output.clean()
 
