@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> Iterator[str]:
         Lines for the screen.
     """
     rounds, draws = options.rounds, options.resamples
-    yield f"share of {rounds} intervals that hold the truth (95 % wanted)"
+    yield f"share of {rounds} intervals that hold the truth (95 % wanted; nan: there are none)"
     yield "people with two real and two fake videos each: AUC, groups, ours, plain percentiles"
     for truth in _TRUTHS:
         for number in _GROUPS:
@@ -122,7 +122,7 @@ def _coverage(
 ) -> tuple[float, float, tuple[float, float]]:
     """Count the intervals that hold the truth: ours, plain percentiles, first, components."""
     rng = np.random.default_rng(0)
-    hits = np.zeros(4)
+    hits, known = np.zeros(4), np.zeros(4)
     for seed in range(rounds):
         videos = make(rng)
         score = _scores(rng, videos, truth)
@@ -135,7 +135,9 @@ def _coverage(
         if shared is not None:
             found += [bounds(first), bounds(_components(videos))]
         hits[: len(found)] += [low <= truth <= high for low, high in found]
-    ours, plain, alone, joined = (hits / rounds).tolist()
+        known[: len(found)] += [not math.isnan(low) for low, _ in found]
+    # Where there is no interval none is wrong either.
+    ours, plain, alone, joined = (hits / np.where(known > 0, known, math.nan)).tolist()
     return ours, plain, (alone, joined)
 
 
